@@ -1,0 +1,59 @@
+package nixdb_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+
+	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/closure/nixdb"
+)
+
+// exampleDB makes the database of a store with two objects.
+func exampleDB() (dir string) {
+	dir, err := os.MkdirTemp("", "nixdb-example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", filepath.Join(dir, "db.sqlite"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(schema + `
+		INSERT INTO ValidPaths (id, path, hash, registrationTime, narSize) VALUES
+			(1, '/nix/store/51d7zihi0w7xgjsjs7q3r8g29blbl3wb-glibc-2.36',
+				'sha256:e7df6ca7077ea0356b3487590f7ecf751109297b1de4f32ceba9596d43fe77fd', 1, 12794400),
+			(2, '/nix/store/713340nl6bnvj6x2y5744vn22rdvir17-hello-2.10',
+				'sha256:33f0a5a0fa6323dbd72242394e3ba6e579ac9ff52888b1cb16e0cef617f91554', 1, 165744);
+		INSERT INTO Refs VALUES (1, 1), (2, 1);
+	`); err != nil {
+		log.Fatal(err)
+	}
+	return dir
+}
+
+func Example() {
+	dir := exampleDB() // usually /nix/var/nix/db
+	defer os.RemoveAll(dir)
+
+	db, err := nixdb.Open(dir)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	c, err := db.Closure(context.Background(), "/nix/store", "/nix/store/713340nl6bnvj6x2y5744vn22rdvir17-hello-2.10")
+	if err != nil {
+		log.Fatal(err)
+	}
+	c.Files = closure.DirFS("/nix/store")
+	for _, o := range c.Objects() {
+		fmt.Println(o.Path.Name(), o.NARSize, o.NARHash)
+	}
+	// Output:
+	// glibc-2.36 12794400 sha256-599spwd+oDVrNIdZD37PdREJKXsd5PMs66lZbUP+d/0=
+	// hello-2.10 165744 sha256-M/CloPpjI9vXIkI5Tjum5Xmsn/UoiLHLFuDO9hf5FVQ=
+}
