@@ -1,0 +1,48 @@
+package squashfs_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"path/filepath"
+	"testing/fstest"
+	"time"
+
+	"github.com/nix2img/nix2img/squashfs"
+)
+
+func ExampleWrite() {
+	fsys := fstest.MapFS{
+		"hello/bin/hello":  {Data: []byte("#!/bin/sh\necho hello\n"), Mode: 0o555, ModTime: time.Unix(1, 0)},
+		"hello/share/info": {Data: []byte("a greeting\n"), Mode: 0o444, ModTime: time.Unix(1, 0)},
+	}
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	f, err := os.Create(filepath.Join(dir, "image"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer f.Close()
+
+	// MapFS makes up directories, with the mode 0555 and the time 0 of its own.
+	img, err := squashfs.Write(context.Background(), f, []squashfs.Tree{
+		{Name: "opt/hello", FS: fsys, Root: "hello"},
+	}, nil, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	digest := sha256.New()
+	if _, err := io.Copy(digest, io.NewSectionReader(f, 0, img.Size)); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%d inodes in %d bytes\nsha256:%x\n", img.Inodes, img.Size, digest.Sum(nil))
+	// Output:
+	// 7 inodes in 4096 bytes
+	// sha256:b75c4b6283e4b74cb3e8958662d79fe22c3ab409476c4f33da2d189a89f61d8f
+}

@@ -1,0 +1,167 @@
+package squashfs
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"time"
+
+	"github.com/nix2img/nix2img/internal/codec"
+)
+
+// DefaultModTime is the time that stands wherever none is given:
+// one second after the epoch, as in a Nix store.
+// Python takes byte code that was compiled there for stale if its source has another time.
+var DefaultModTime = time.Unix(1, 0).UTC()
+
+// Limits and default of [Options.BlockSize], in bytes.
+const (
+	MinBlockSize     = 4 << 10
+	DefaultBlockSize = 128 << 10
+	MaxBlockSize     = 1 << 20
+)
+
+// Options is what decides an image's bytes, apart from the files themselves.
+// The zero value is ready to use.
+type Options struct {
+	// Compression is the codec and its level, "gzip:7" for instance; see [ParseCompression].
+	// The zero value means gzip at its default level.
+	Compression Compression
+	// BlockSize is the size of data blocks in bytes: a power of two
+	// from [MinBlockSize] to [MaxBlockSize]. Zero means [DefaultBlockSize].
+	BlockSize int
+	// ModTime is the image's time of creation, and the modification time
+	// of directories that no tree describes. Zero means one second after the epoch.
+	ModTime time.Time
+}
+
+// Complete returns the options with the defaults filled in,
+// or an error if they are not legal.
+func (o Options) Complete() (Options, error) {
+	if o.Compression.Codec == "" {
+		o.Compression.Codec = "gzip"
+	}
+	c, err := codec.Lookup(o.Compression.Codec)
+	if err != nil {
+		return o, fmt.Errorf("squashfs: options: %w", err)
+	}
+	if o.Compression.Level == 0 {
+		o.Compression.Level = c.Default
+	}
+	if o.BlockSize == 0 {
+		o.BlockSize = DefaultBlockSize
+	}
+	if err := checkBlockSize(o.BlockSize); err != nil {
+		return o, fmt.Errorf("squashfs: options: %w", err)
+	}
+	if o.ModTime.IsZero() {
+		o.ModTime = DefaultModTime
+	}
+	if sec := o.ModTime.Unix(); sec < 0 || sec > math.MaxUint32 {
+		return o, fmt.Errorf("squashfs: options: time %s does not fit the format, which counts seconds from 1970 in 32 bits", o.ModTime)
+	}
+	// Some codecs are there by name only, and say so when they are to be used.
+	if _, err := c.NewCompressor(o.Compression.Level, o.BlockSize); err != nil {
+		return o, fmt.Errorf("squashfs: options: %w", err)
+	}
+	return o, nil
+}
+
+// Compression names a codec and a level.
+type Compression struct {
+	// Codec is "gzip", "zstd", "zstd-go", "lz4", "xz" or "none". Empty means gzip.
+	Codec string
+	// Level is the codec's level. Zero means its default.
+	Level int
+}
+
+// ParseCompression reads "NAME" or "NAME:LEVEL".
+func ParseCompression(s string) (Compression, error) {
+	name, level, err := codec.Parse(s)
+	if err != nil {
+		return Compression{}, fmt.Errorf("squashfs: compression %q: %w", s, err)
+	}
+	return Compression{name, level}, nil
+}
+
+// Library returns the path of the Go module that compresses, and its version.
+// Another version of it may give other bytes.
+// Both are empty for a codec that needs none.
+func (c Compression) Library() (module, version string) {
+	found, err := codec.Lookup(c.Codec)
+	if err != nil {
+		return "", ""
+	}
+	return found.Module, found.Version()
+}
+
+// Runtime is what decides only speed and reporting, never bytes.
+type Runtime struct {
+	// Workers is how many goroutines compress. Zero means GOMAXPROCS.
+	Workers int
+	// Progress, if not nil, is called with the work done so far.
+	// Calls do not overlap.
+	Progress func(Progress)
+}
+
+// Progress tells how far a build has come.
+type Progress struct {
+	Tree    string // name of the tree whose data was written last
+	Read    int64  // bytes of file contents encoded so far
+	Written int64  // bytes of the image written so far
+}
+
+// Tree is one file tree of an image: a segment to be, or one that has been encoded before.
+type Tree struct {
+	// Name is the slash-separated path in the image at which the tree's root lies.
+	// "." merges the root, a directory, with the image's own.
+	Name string
+	// FS holds the tree, and Root is the name of the tree's root in it:
+	// a directory, a regular file or a symbolic link.
+	// FS must implement [fs.ReadLinkFS] if the tree has symbolic links.
+	// Names are bytes: unlike io/fs itself, they need not be UTF-8.
+	FS   fs.FS
+	Root string
+	// Observer, if not nil, is shown everything that is encoded.
+	Observer Observer
+	// Keep, if not nil, is given the segment.
+	Keep Keeper
+
+	// Segment, if not nil, says that the tree has been encoded before, with the options of the image,
+	// and Data has its data, from offset 0 on. Then the fields above, but for Name, are not used.
+	Segment *Segment
+	Data    io.ReaderAt
+}
+
+// A Keeper keeps the segment of a tree, for images to come.
+type Keeper interface {
+	// Write is given the segment's data. An error fails the build.
+	io.Writer
+	// Done is called when all data have been written, and the tree's observer has agreed.
+	// The segment is not changed any more.
+	Done(*Segment) error
+}
+
+// An Observer is shown a tree in the order in which it is read:
+// each directory before its entries, entries sorted by the bytes of their names.
+// This is the order of a NAR.
+// Calls come from one goroutine at a time, and an error fails the build.
+type Observer interface {
+	// Node announces a node. Its name is relative to the tree's root, which is ".".
+	// target is where a symbolic link points to.
+	Node(name string, info fs.FileInfo, target string) error
+	// Write is given the contents of the regular file that was announced last.
+	io.Writer
+	// Close is called after the last node.
+	Close() error
+}
+
+// File is what an image is written to: an [os.File], or a part of one.
+// Bytes are read again only where they were written before.
+type File interface {
+	io.ReaderAt
+	io.WriterAt
+	// Truncate makes the image end at size bytes.
+	Truncate(size int64) error
+}
