@@ -1,0 +1,176 @@
+//go:build foreign
+
+package image_test
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/nix2img/nix2img/image"
+)
+
+// shells are the shells that must agree about our scripts.
+var shells = []string{"sh", "dash", "bash"}
+
+// nasty are values that quoting could damage.
+var nasty = []string{
+	"", " ", "it's", `"`, `\`, `\n`, "$HOME", "${HOME}", "$(echo no)", "`echo no`", "a  b\tc", "*", "~", "#", "!x",
+	"'\\''", "-n", "ünï", "a=b", "{a,b}", "&;|<>()",
+}
+
+// script returns the text of a file in an image.
+func script(t *testing.T, img *image.Image, name string) string {
+	t.Helper()
+	data, err := fs.ReadFile(base(t, img), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// run runs a script and returns what it prints.
+func run(t *testing.T, shell, text string, env []string, args ...string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(shell, append([]string{file}, args...)...)
+	cmd.Env = env
+	out, err := cmd.CombinedOutput()
+	if _, exited := err.(*exec.ExitError); err != nil && !exited {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+func TestShellsReadBackTheEnvironment(t *testing.T) {
+	img := &image.Image{Closure: closureOf(pythonFiles, python)}
+	var print strings.Builder
+	var want strings.Builder
+	for i, value := range nasty {
+		key := "V" + strings.Repeat("_", i)
+		img.Config.Env = append(img.Config.Env, key+"="+value)
+		print.WriteString("printf '[%s]' \"$" + key + "\"\n")
+		want.WriteString("[" + value + "]")
+	}
+	text := script(t, img, ".singularity.d/env/10-nix2img.sh") + "unset PATH\n" + print.String()
+	for _, shell := range shells {
+		if got := run(t, shell, text, nil); got != want.String() {
+			t.Errorf("%s: got %q, want %q", shell, got, want.String())
+		}
+	}
+}
+
+func TestShellsStartTheProgram(t *testing.T) {
+	printf, err := exec.LookPath("printf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	join := func(lists ...[]string) string {
+		var b strings.Builder
+		for _, list := range lists {
+			for _, s := range list {
+				b.WriteString("[" + s + "]")
+			}
+		}
+		return b.String()
+	}
+	entry := append([]string{printf, "[%s]"}, nasty...)
+	for _, test := range []struct {
+		name   string
+		config image.Config
+		args   []string
+		want   string
+	}{
+		{"entrypoint", image.Config{Entrypoint: entry}, nil, join(nasty)},
+		{"entrypoint, arguments", image.Config{Entrypoint: entry}, nasty, join(nasty, nasty)},
+		{"entrypoint, default arguments", image.Config{Entrypoint: entry, Cmd: []string{"x y", ""}}, nil, join(nasty, []string{"x y", ""})},
+		{"entrypoint, other arguments", image.Config{Entrypoint: entry, Cmd: []string{"x y"}}, []string{"-z"}, join(nasty, []string{"-z"})},
+		{"command", image.Config{Cmd: entry}, nil, join(nasty)},
+		{"another command", image.Config{Cmd: []string{"/nonexistent"}}, entry, join(nasty)},
+		{"working directory", image.Config{Entrypoint: []string{"/bin/sh", "-c", "pwd"}, WorkingDir: "/usr"}, nil, "/usr\n"},
+	} {
+		img := &image.Image{Closure: closureOf(pythonFiles, python), Config: test.config}
+		for _, file := range []string{".singularity.d/runscript", "etc/rc"} {
+			for _, shell := range shells {
+				if got := run(t, shell, script(t, img, file), nil, test.args...); got != test.want {
+					t.Errorf("%s: %s %s: got %q, want %q", test.name, shell, file, got, test.want)
+				}
+			}
+		}
+	}
+}
+
+func TestShellsSayThatThereIsNothingToStart(t *testing.T) {
+	img := goldenImages()["several"]
+	for _, shell := range shells {
+		text := script(t, img, ".singularity.d/runscript")
+		if got := run(t, shell, text, nil); !strings.Contains(got, "starts no program") {
+			t.Errorf("%s: got %q", shell, got)
+		}
+		if got := run(t, shell, text, nil, "/bin/echo", "a  b"); got != "a  b\n" {
+			t.Errorf("%s: got %q", shell, got)
+		}
+	}
+}
+
+func TestShellsFindTheDriver(t *testing.T) {
+	const libs = "/.singularity.d/libs"
+	for _, test := range []struct {
+		name  string
+		files []string
+		user  string // what LD_LIBRARY_PATH is when the scripts begin
+		want  string // "-": not set
+	}{
+		{"no driver", nil, "", "-"},
+		{"no driver, but libraries", []string{libs + "/libGL.so.1"}, "", "-"},
+		{"no driver, user's", nil, "/my lib", "/my lib:" + libs},
+		{"runtime's", []string{libs + "/libcuda.so.1"}, "", libs},
+		{"runtime's, user's", []string{libs + "/libcuda.so.1"}, "/my lib", "/my lib:" + libs},
+		{"hook's", []string{"/usr/lib64/libcuda.so.550.1"}, "", "/usr/lib64"},
+		{"both", []string{"/usr/lib64/libnvidia-ml.so.1", libs + "/libcuda.so.1"}, "", libs + ":/usr/lib64"},
+		{"AMD", []string{"/usr/lib/x86_64-linux-gnu/libhsa-runtime64.so.1"}, "", "/usr/lib/x86_64-linux-gnu"},
+		{"shield", []string{libs + "/libcuda.so.1", "/.nix2img/shield/libGL.so.1"}, "", "/.nix2img/shield:" + libs},
+		{"shield, user's", []string{libs + "/libcuda.so.1", "/.nix2img/shield/libGL.so.1"}, "/a:/b", "/a:/b:/.nix2img/shield:" + libs},
+		{"shield, no driver", []string{"/.nix2img/shield/libGL.so.1"}, "", "-"},
+	} {
+		root := t.TempDir()
+		for _, file := range test.files {
+			if err := os.MkdirAll(filepath.Dir(root+file), 0o777); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(root+file, nil, 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}
+		img := goldenImages()["hello"]
+		text := script(t, img, ".singularity.d/env/99-base.sh") + script(t, img, ".singularity.d/env/99-nix2img.sh") +
+			"printf %s \"${LD_LIBRARY_PATH--}\"\nset | while read -r line; do case $line in __n2i*) echo left: \"$line\";; esac; done\n"
+		text = strings.NewReplacer("/.singularity.d", root+"/.singularity.d", "/.nix2img", root+"/.nix2img", "/usr/lib", root+"/usr/lib").Replace(text)
+		var env []string
+		if test.user != "" {
+			env = []string{"LD_LIBRARY_PATH=" + test.user}
+		}
+		for _, shell := range shells {
+			if got := strings.ReplaceAll(run(t, shell, text, env), root, ""); got != test.want {
+				t.Errorf("%s: %s: got %q, want %q", test.name, shell, got, test.want)
+			}
+		}
+		if test.want != "-" {
+			continue
+		}
+		// Apptainer adds these afterwards, but only to what is set.
+		for _, key := range []string{"PREPEND_LD_LIBRARY_PATH", "APPEND_LD_LIBRARY_PATH"} {
+			for _, shell := range shells {
+				if got := strings.ReplaceAll(run(t, shell, text, []string{key + "=/added"}), root, ""); got != libs {
+					t.Errorf("%s, %s: %s: got %q, want %q", test.name, key, shell, got, libs)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,346 @@
+package squash_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/image/squash"
+)
+
+func openCache(t testing.TB, dir string, mode squash.CacheMode) *squash.Cache {
+	t.Helper()
+	c, err := squash.OpenCache(dir, mode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// unreadable is a store whose files must not be asked for.
+type unreadable struct{ t testing.TB }
+
+func (u unreadable) Open(name string) (fs.File, error) {
+	u.t.Errorf("%s is opened", name)
+	return nil, fs.ErrPermission
+}
+
+func TestSameBytesColdAndWarm(t *testing.T) {
+	want, _ := build(t, testImage(t, storeFiles()), nil, nil)
+	dir := t.TempDir()
+	for _, files := range []fs.FS{storeFiles(), unreadable{t}} {
+		rt := &squash.Runtime{Cache: openCache(t, dir, squash.OwnCache)}
+		if got, _ := build(t, testImage(t, files), nil, rt); !bytes.Equal(got, want) {
+			t.Errorf("with files from %T: other bytes", files)
+		}
+	}
+	for _, limit := range []int64{1 << 40, 0} {
+		cache := openCache(t, dir, squash.OwnCache)
+		if _, _, err := cache.Prune(limit); err != nil {
+			t.Fatal(err)
+		}
+		info, err := cache.Info()
+		if err != nil || (info.Entries == 2) != (limit > 0) {
+			t.Errorf("pruned to %d bytes, there are %d entries: %v", limit, info.Entries, err)
+		}
+	}
+}
+
+func TestForeignCachesAreChecked(t *testing.T) {
+	want, _ := build(t, testImage(t, storeFiles()), nil, nil)
+	foreign := t.TempDir()
+	build(t, testImage(t, storeFiles()), nil, &squash.Runtime{Cache: openCache(t, foreign, squash.OwnCache)})
+
+	own := t.TempDir()
+	rt := &squash.Runtime{
+		Cache: openCache(t, own, squash.OwnCache),
+		From:  []squash.Source{openCache(t, foreign, squash.ForeignCache)},
+		Note:  func(s string) { t.Error(s) },
+	}
+	if got, _ := build(t, testImage(t, unreadable{t}), nil, rt); !bytes.Equal(got, want) {
+		t.Error("from a foreign cache: other bytes")
+	}
+	// Now it is in the user's own, and nobody is asked.
+	rt = &squash.Runtime{Cache: openCache(t, own, squash.OwnCache)}
+	if got, _ := build(t, testImage(t, unreadable{t}), nil, rt); !bytes.Equal(got, want) {
+		t.Error("from the cache that was filled: other bytes")
+	}
+	// Without a cache of one's own.
+	for _, mode := range []squash.CacheMode{squash.ForeignCache, squash.TrustedCache} {
+		rt := &squash.Runtime{From: []squash.Source{openCache(t, foreign, mode)}}
+		if got, _ := build(t, testImage(t, unreadable{t}), nil, rt); !bytes.Equal(got, want) {
+			t.Error("straight from a foreign cache: other bytes")
+		}
+	}
+}
+
+// entries lists the files of a cache.
+func entries(t testing.TB, dir string) []string {
+	t.Helper()
+	var names []string
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			names = append(names, name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+func TestDamagedEntriesAreMadeAgain(t *testing.T) {
+	want, _ := build(t, testImage(t, storeFiles()), nil, nil)
+	dir := t.TempDir()
+	fill := func() []string {
+		build(t, testImage(t, storeFiles()), nil, &squash.Runtime{Cache: openCache(t, dir, squash.OwnCache)})
+		return entries(t, dir)
+	}
+	names := fill()
+	if len(names) != 2 {
+		t.Fatalf("the cache has %d entries", len(names))
+	}
+	for _, name := range names {
+		good, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		damage := map[string][]byte{
+			"empty":     {},
+			"truncated": good[:len(good)-1],
+			"longer":    append(bytes.Clone(good), 0),
+			"garbage":   bytes.Repeat([]byte("x"), len(good)),
+		}
+		for i := 0; i < len(good); i += 1 + len(good)/40 {
+			bad := bytes.Clone(good)
+			bad[i] ^= 0x10
+			damage[fmt.Sprint("byte ", i)] = bad
+		}
+		for what, bad := range damage {
+			if err := os.WriteFile(name, bad, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			notes := 0
+			got, _ := build(t, testImage(t, storeFiles()), nil, &squash.Runtime{
+				Cache: openCache(t, dir, squash.OwnCache),
+				Note:  func(string) { notes++ },
+			})
+			if !bytes.Equal(got, want) {
+				t.Errorf("%s: other bytes", what)
+			}
+			if notes != 1 {
+				t.Errorf("%s: %d notes", what, notes)
+			}
+			if now, err := os.ReadFile(name); err != nil || !bytes.Equal(now, good) {
+				t.Errorf("%s: the entry is not what it was: %v", what, err)
+			}
+		}
+	}
+}
+
+// A cache of others is trusted, but its checksums are compared all the same.
+func TestDamagedEntriesOfTrustedCaches(t *testing.T) {
+	want, _ := build(t, testImage(t, storeFiles()), nil, nil)
+	foreign := t.TempDir()
+	build(t, testImage(t, storeFiles()), nil, &squash.Runtime{Cache: openCache(t, foreign, squash.OwnCache)})
+	for _, name := range entries(t, foreign) {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[10] ^= 1
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, own := range []*squash.Cache{nil, openCache(t, t.TempDir(), squash.OwnCache)} {
+		notes := 0
+		got, _ := build(t, testImage(t, storeFiles()), nil, &squash.Runtime{
+			Cache: own,
+			From:  []squash.Source{openCache(t, foreign, squash.TrustedCache)},
+			Note:  func(string) { notes++ },
+		})
+		if !bytes.Equal(got, want) || notes != 2 {
+			t.Errorf("with a cache: %v: %d notes, same bytes: %v", own != nil, notes, bytes.Equal(got, want))
+		}
+	}
+}
+
+func TestVerifyFindsForgedEntries(t *testing.T) {
+	dir := t.TempDir()
+	cache := openCache(t, dir, squash.OwnCache)
+	build(t, testImage(t, storeFiles()), nil, &squash.Runtime{Cache: cache})
+	none := func(name string, err error) { t.Errorf("%s: %v", name, err) }
+	if n, bad, err := cache.Verify(t.Context(), none); n != 2 || bad != 0 || err != nil {
+		t.Errorf("%d entries, %d bad: %v", n, bad, err)
+	}
+	// An entry in the place of another has good checksums, and yet is wrong.
+	names := entries(t, dir)
+	b, err := os.ReadFile(names[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(names[1], b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, bad, err := cache.Verify(t.Context(), func(string, error) {}); n != 2 || bad != 1 || err != nil {
+		t.Errorf("%d entries, %d bad: %v", n, bad, err)
+	}
+	if info, _ := cache.Info(); info.Entries != 1 {
+		t.Errorf("%d entries are left", info.Entries)
+	}
+}
+
+func TestChangedFilesDoNotGetIntoTheCache(t *testing.T) {
+	files := storeFiles()
+	img := testImage(t, files)
+	files[filepath.Base(app)+"/bin/app"].Data[3] = 'x'
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(t.TempDir(), "image"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	_, err = squash.Write(t.Context(), f, img, nil, &squash.Runtime{Cache: openCache(t, dir, squash.OwnCache), SkipVerify: true})
+	if _, ok := errors.AsType[*closure.HashError](err); !ok {
+		t.Errorf("got %v", err)
+	}
+	for _, name := range entries(t, dir) {
+		if strings.HasSuffix(name, ".tmp") {
+			t.Errorf("%s is left", name)
+		}
+	}
+	// What came before it was good.
+	if info, _ := openCache(t, dir, squash.OwnCache).Info(); info.Entries != 1 {
+		t.Errorf("%d entries", info.Entries)
+	}
+}
+
+func TestCachesOfOthersAreRefused(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	_, err := squash.OpenCache(dir, squash.OwnCache)
+	if _, ok := errors.AsType[*squash.CacheTrustError](err); !ok {
+		t.Errorf("got %v", err)
+	}
+	if _, err := squash.OpenCache(filepath.Join(dir, "none"), squash.ForeignCache); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a foreign cache that does not exist: %v", err)
+	}
+}
+
+func TestBuildsSideBySide(t *testing.T) {
+	want, _ := build(t, testImage(t, storeFiles()), nil, nil)
+	dir := t.TempDir()
+	var wg sync.WaitGroup
+	for range 8 {
+		cache := openCache(t, dir, squash.OwnCache)
+		wg.Go(func() {
+			if got, _ := build(t, testImage(t, storeFiles()), nil, &squash.Runtime{Cache: cache, Workers: 2}); !bytes.Equal(got, want) {
+				t.Error("other bytes")
+			}
+		})
+	}
+	wg.Wait()
+	if names := entries(t, dir); len(names) != 2 {
+		t.Errorf("the cache has %q", names)
+	}
+}
+
+func TestWarmInShards(t *testing.T) {
+	img := testImage(t, storeFiles())
+	dir := t.TempDir()
+	total := 0
+	for i := range 3 {
+		cache := openCache(t, dir, squash.OwnCache)
+		n, encoded, err := squash.Warm(t.Context(), img.Closure, nil, &squash.Runtime{Cache: cache}, i, 3)
+		if err != nil || n != encoded {
+			t.Errorf("shard %d: %d of %d objects: %v", i, encoded, n, err)
+		}
+		total += n
+	}
+	if total != 2 {
+		t.Errorf("the shards have %d objects", total)
+	}
+	want, _ := build(t, testImage(t, storeFiles()), nil, nil)
+	got, _ := build(t, testImage(t, unreadable{t}), nil, &squash.Runtime{Cache: openCache(t, dir, squash.OwnCache)})
+	if !bytes.Equal(got, want) {
+		t.Error("other bytes")
+	}
+}
+
+func TestReserveComesFirst(t *testing.T) {
+	full := errors.New("full")
+	cache := openCache(t, t.TempDir(), squash.OwnCache)
+	data, _ := build(t, testImage(t, storeFiles()), nil, &squash.Runtime{Cache: cache})
+	f, err := os.Create(filepath.Join(t.TempDir(), "image"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var size int64
+	rt := &squash.Runtime{
+		Cache:   cache,
+		Reserve: func(n int64) error { size = n; return full },
+	}
+	if _, err := squash.Write(t.Context(), f, testImage(t, storeFiles()), nil, rt); !errors.Is(err, full) {
+		t.Errorf("got %v", err)
+	}
+	if info, _ := f.Stat(); info.Size() != 0 {
+		t.Errorf("%d bytes are there", info.Size())
+	}
+	if size != int64(len(data)) {
+		t.Errorf("asked for %d bytes, want %d", size, len(data))
+	}
+}
+
+func TestPreviousImageAsCache(t *testing.T) {
+	want, _ := build(t, testImage(t, storeFiles()), nil, nil)
+	for _, trust := range []bool{false, true} {
+		previous, err := squash.OpenPrevious(bytes.NewReader(want), trust)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rt := &squash.Runtime{From: []squash.Source{previous}, Note: func(s string) { t.Error(s) }}
+		if got, _ := build(t, testImage(t, unreadable{t}), nil, rt); !bytes.Equal(got, want) {
+			t.Errorf("trust %v: other bytes", trust)
+		}
+		// Of other options, nothing can be taken.
+		opts := &squash.Options{}
+		opts.Squashfs.Compression.Codec = "lz4"
+		direct, _ := build(t, testImage(t, storeFiles()), opts, nil)
+		if got, _ := build(t, testImage(t, storeFiles()), opts, rt); !bytes.Equal(got, direct) {
+			t.Errorf("trust %v: other bytes with other options", trust)
+		}
+	}
+}
+
+// An image that has been tampered with must not find its way into another.
+func TestPreviousImageIsChecked(t *testing.T) {
+	want, res := build(t, testImage(t, storeFiles()), nil, nil)
+	bad := bytes.Clone(want)
+	s := res.Record.Segments[0]
+	bad[s.Offset+s.Size/2] ^= 1
+	previous, err := squash.OpenPrevious(bytes.NewReader(bad), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes := 0
+	rt := &squash.Runtime{From: []squash.Source{previous}, Note: func(string) { notes++ }}
+	got, _ := build(t, testImage(t, storeFiles()), nil, rt)
+	if !bytes.Equal(got, want) {
+		t.Error("other bytes")
+	}
+	if notes == 0 {
+		t.Error("nothing was said")
+	}
+}

@@ -1,0 +1,83 @@
+package squash
+
+import (
+	"context"
+	"io/fs"
+	"strings"
+
+	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/squashfs"
+)
+
+// build finds the segments that exist, and settles what the image leaves open.
+// It returns how many objects have no segment.
+func (st *store) build(ctx context.Context, img *image.Image, opts *Options) (*build, int, error) {
+	missing, err := st.find(ctx, img.Closure.Objects())
+	if err != nil {
+		return nil, 0, err
+	}
+	// Objects that have been encoded are not looked at in the store any more.
+	c := *img.Closure
+	if c.Files, err = st.files(ctx, img.Closure); err != nil {
+		return nil, 0, st.blame(ctx, err)
+	}
+	b, err := newBuild(ctx, &image.Image{Closure: &c, Files: img.Files, Config: img.Config}, opts)
+	if err != nil {
+		return nil, 0, st.blame(ctx, err)
+	}
+	return b, len(missing), nil
+}
+
+// files presents the files of a closure: those of objects that have a segment as they are in there,
+// so that the store need not be asked.
+func (st *store) files(ctx context.Context, c *closure.Closure) (fs.FS, error) {
+	if len(st.segments) == 0 {
+		return c.Files, nil
+	}
+	var trees []squashfs.Tree
+	known := make(map[string]bool)
+	for _, o := range c.Objects() {
+		if s := st.segments[o.Path]; s != nil {
+			trees = append(trees, squashfs.Tree{Name: o.Path.Base(), Segment: s.Segment, Data: s.data})
+			known[o.Path.Base()] = true
+		}
+	}
+	a, err := squashfs.Assemble(ctx, trees, &st.opts)
+	if err != nil {
+		return nil, err
+	}
+	encoded, err := squashfs.Open(a)
+	if err != nil {
+		return nil, err
+	}
+	return &overlay{encoded, c.Files, known}, nil
+}
+
+// An overlay is a store of which some objects come from segments.
+type overlay struct {
+	encoded *squashfs.FS
+	store   fs.FS
+	known   map[string]bool // base names of what is in encoded
+}
+
+var (
+	_ fs.ReadDirFS  = (*overlay)(nil)
+	_ fs.StatFS     = (*overlay)(nil)
+	_ fs.ReadLinkFS = (*overlay)(nil)
+)
+
+// of returns where the file of the given name is.
+func (o *overlay) of(name string) fs.FS {
+	object, _, _ := strings.Cut(name, "/")
+	if o.known[object] {
+		return o.encoded
+	}
+	return o.store
+}
+
+func (o *overlay) Open(name string) (fs.File, error)          { return o.of(name).Open(name) }
+func (o *overlay) ReadDir(name string) ([]fs.DirEntry, error) { return fs.ReadDir(o.of(name), name) }
+func (o *overlay) Stat(name string) (fs.FileInfo, error)      { return fs.Stat(o.of(name), name) }
+func (o *overlay) Lstat(name string) (fs.FileInfo, error)     { return fs.Lstat(o.of(name), name) }
+func (o *overlay) ReadLink(name string) (string, error)       { return fs.ReadLink(o.of(name), name) }

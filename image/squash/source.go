@@ -1,0 +1,58 @@
+package squash
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/closure/narhash"
+	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/squashfs"
+)
+
+// A Source is a place where segments of store objects may be found.
+// It is a [*Cache] or a [*Previous].
+type Source interface {
+	// segment returns the segment of an object, or an error that wraps fs.ErrNotExist.
+	// Unless it is foreign, it can be relied on.
+	segment(ctx context.Context, o closure.Object, e *image.Encoding) (*segment, error)
+}
+
+// A segment is the segment of a store object, and its data.
+type segment struct {
+	*squashfs.Segment
+	object  closure.Object
+	data    io.ReaderAt
+	close   func() error
+	foreign bool // to be compared with the NAR hash before it is used
+}
+
+// treeName is where the tree of a lone segment lies in an image of nothing else.
+const treeName = "tree"
+
+// files presents a segment as the file system that it was made of.
+func (s *segment) files(ctx context.Context, opts *squashfs.Options) (fs.FS, error) {
+	a, err := squashfs.Assemble(ctx, []squashfs.Tree{{Name: treeName, Segment: s.Segment, Data: s.data}}, opts)
+	if err != nil {
+		return nil, err
+	}
+	return squashfs.Open(a)
+}
+
+// verify decodes a segment and computes the NAR hash.
+func (s *segment) verify(ctx context.Context, want closure.Hash, opts *squashfs.Options) error {
+	fsys, err := s.files(ctx, opts)
+	if err != nil {
+		return err
+	}
+	got, _, err := narhash.Sum(ctx, fsys, treeName)
+	if err != nil {
+		return err
+	}
+	if got != want {
+		return fmt.Errorf("its NAR hash is %s, want %s", got, want)
+	}
+	return nil
+}

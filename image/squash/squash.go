@@ -1,0 +1,252 @@
+package squash
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/squashfs"
+)
+
+// Options is what decides the bytes, beside the image.
+type Options struct {
+	// Squashfs says how to encode. Its ModTime is overridden by the time
+	// at which the image's configuration says it was created.
+	Squashfs squashfs.Options
+}
+
+// Runtime is what decides only speed and reporting, never bytes.
+type Runtime struct {
+	// Workers is how many goroutines compress. Zero means GOMAXPROCS.
+	Workers int
+	// SkipVerify leaves the NAR hashes of files unchecked.
+	// It does not apply to what goes into a cache.
+	SkipVerify bool
+	// Cache keeps the segments of store objects. Nil means none.
+	Cache *Cache
+	// From has further places where segments are looked for, if Cache does not have them: see [OpenCache] and [OpenPrevious].
+	// What is found there goes into Cache.
+	From []Source
+	// TempDir is where spooled data go. Empty means that of the system.
+	TempDir string
+	// Reserve, if not nil, is called with the size of the image before the first byte of it is written,
+	// if it is known by then: that is when all segments are in a Cache. An error ends the build.
+	Reserve func(size int64) error
+	// Progress, if not nil, is called with the work done so far. Calls do not overlap.
+	Progress func(Progress)
+	// Note, if not nil, is told of what went another way than it should, a sentence each.
+	Note func(string)
+}
+
+func (rt *Runtime) note(format string, args ...any) {
+	if rt.Note != nil {
+		rt.Note(fmt.Sprintf(format, args...))
+	}
+}
+
+// Progress tells how far a build has come.
+type Progress struct {
+	Object  string // what was written last: a store path, or "base files"
+	Read    int64  // bytes of file contents encoded so far
+	Total   int64  // about how many there are; NAR sizes, which count a little more
+	Written int64  // bytes of the squashfs written so far
+}
+
+// Result describes a finished squashfs.
+type Result struct {
+	ID     string        // image ID: "sha256:" and 64 hexadecimal digits
+	Size   int64         // bytes, a multiple of 4096
+	Record *image.Record // the build record, with segment offsets relative to the squashfs
+	Notes  []string      // what the user should know of the image; see [image.Resolved]
+}
+
+// Write writes img to f, from offset 0 on.
+// A nil opts or rt means the zero value.
+//
+// Files whose NAR hash is not the closure's are a [*closure.HashError].
+// What f holds after an error is of no use.
+func Write(ctx context.Context, f squashfs.File, img *image.Image, opts *Options, rt *Runtime) (*Result, error) {
+	if rt == nil {
+		rt = &Runtime{}
+	}
+	if opts == nil {
+		opts = &Options{}
+	}
+	return writeImage(ctx, f, img, opts, rt, make(map[closure.Hash]bool))
+}
+
+// writeImage is Write, but for segments that have turned out to be damaged: those are made again.
+func writeImage(ctx context.Context, f squashfs.File, img *image.Image, opts *Options, rt *Runtime, damaged map[closure.Hash]bool) (*Result, error) {
+	st, err := newStore(opts, rt, rt.Cache, damaged)
+	if err != nil {
+		return nil, err
+	}
+	defer st.close()
+	b, missing, err := st.build(ctx, img, opts)
+	var res *Result
+	switch {
+	case err != nil:
+	case missing > 0 || st.cache == nil:
+		res, err = st.writeInPlace(ctx, f, b)
+	default:
+		res, err = st.writePlan(ctx, f, b)
+	}
+	if e, ok := errors.AsType[*squashfs.ChecksumError](err); ok {
+		if err = st.blame(ctx, e); err == e {
+			return nil, err
+		}
+	}
+	if err == errDropped {
+		return writeImage(ctx, f, img, opts, rt, damaged)
+	}
+	return res, err
+}
+
+// writeInPlace writes an image while its segments are still being made: each straight to its place.
+func (st *store) writeInPlace(ctx context.Context, f squashfs.File, b *build) (*Result, error) {
+	base, err := b.base(ctx)
+	if err != nil {
+		return nil, err
+	}
+	trees, skipped := st.trees(b)
+	img, err := squashfs.Write(ctx, f, append(trees, base.tree), &b.opts, b.runtime(st.rt, skipped))
+	if err != nil {
+		return nil, err
+	}
+	return b.result(&base, img), nil
+}
+
+// writePlan writes an image all of whose segments are there, so that its size is known.
+func (st *store) writePlan(ctx context.Context, f squashfs.File, b *build) (*Result, error) {
+	plan, err := st.plan(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	if st.rt.Reserve != nil {
+		if err := st.rt.Reserve(plan.Size); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := plan.WriteTo(contextWriter{ctx, io.NewOffsetWriter(f, 0)}); err != nil {
+		return nil, err
+	}
+	return &plan.Result, f.Truncate(plan.Size)
+}
+
+// A build is an image on its way to become a squashfs.
+type build struct {
+	objects  []closure.Object
+	files    fs.FS
+	narSize  int64
+	resolved *image.Resolved
+	opts     squashfs.Options // complete
+	encoding image.Encoding
+}
+
+// newBuild settles all that the image and the options leave open.
+func newBuild(ctx context.Context, img *image.Image, opts *Options) (*build, error) {
+	resolved, err := img.Resolve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b := &build{
+		objects:  img.Closure.Objects(),
+		files:    img.Closure.Files,
+		narSize:  img.Closure.NARSize(),
+		resolved: resolved,
+	}
+	b.opts, b.encoding, err = opts.complete(resolved.Config.Created)
+	return b, err
+}
+
+// complete fills in the defaults, and describes the result.
+func (o *Options) complete(created time.Time) (squashfs.Options, image.Encoding, error) {
+	sq := o.Squashfs
+	sq.ModTime = created
+	sq, err := sq.Complete()
+	module, version := sq.Compression.Library()
+	return sq, image.Encoding{
+		Compression: sq.Compression.Codec,
+		Level:       sq.Compression.Level,
+		BlockSize:   sq.BlockSize,
+		Library:     module,
+		Version:     version,
+		Format:      squashfs.SegmentVersion,
+		ModTime:     sq.ModTime.Unix(),
+	}, err
+}
+
+// place is where in an image a store object lies.
+func place(p closure.Path) string { return strings.TrimPrefix(string(p), "/") }
+
+// baseTree is the tree that is not from the store.
+type baseTree struct {
+	tree   squashfs.Tree
+	record *image.Record
+	hash   *narHash // of the tree, once it is encoded
+}
+
+func (b *build) base(ctx context.Context) (baseTree, error) {
+	record, err := b.resolved.Record()
+	if err != nil {
+		return baseTree{}, err
+	}
+	record.Squashfs = &b.encoding
+	files, err := b.resolved.Base(ctx, record)
+	hash := newNARHash()
+	return baseTree{squashfs.Tree{Name: ".", FS: files, Root: ".", Observer: hash}, record, hash}, err
+}
+
+// runtime translates what is to be reported, when so many bytes need not be read.
+func (b *build) runtime(rt *Runtime, skipped int64) *squashfs.Runtime {
+	sqrt := &squashfs.Runtime{Workers: rt.Workers}
+	if rt.Progress != nil {
+		sqrt.Progress = func(p squashfs.Progress) {
+			object := "/" + p.Tree
+			if p.Tree == "." {
+				object = "base files"
+			}
+			read := skipped + p.Read
+			rt.Progress(Progress{Object: object, Read: read, Total: max(b.narSize, read), Written: p.Written})
+		}
+	}
+	return sqrt
+}
+
+// result describes the image when it is complete.
+func (b *build) result(base *baseTree, img *squashfs.Image) *Result {
+	hashes := make([]closure.Hash, 0, len(img.Parts))
+	for _, o := range b.objects {
+		hashes = append(hashes, o.NARHash)
+	}
+	hashes = append(hashes, base.hash.sum())
+	id := imageID(&b.encoding, img.Parts, hashes)
+	segments := make([]image.Segment, len(img.Parts))
+	for i, p := range img.Parts {
+		segments[i] = image.Segment{Name: p.Name, Offset: p.Offset, Size: p.Size, Digest: fmt.Sprintf("sha256:%x", p.Digest)}
+	}
+	return &Result{
+		ID:     id,
+		Size:   img.Size,
+		Record: base.record.Placed(id, segments),
+		Notes:  b.resolved.Notes,
+	}
+}
+
+// imageID computes the image ID as the package comment describes it.
+func imageID(e *image.Encoding, parts []squashfs.Part, hashes []closure.Hash) string {
+	h := sha256.New()
+	fmt.Fprintln(h, "nix2img squashfs 1")
+	fmt.Fprintln(h, e.Compression, e.Level, e.BlockSize, e.ModTime, e.Format, e.Library, e.Version)
+	for i, p := range parts {
+		fmt.Fprintf(h, "%q %x %x\n", p.Name, hashes[i], p.Digest)
+	}
+	return fmt.Sprintf("sha256:%x", h.Sum(nil))
+}

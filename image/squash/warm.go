@@ -1,0 +1,65 @@
+package squash
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/nix2img/nix2img/closure"
+)
+
+// Warm encodes the objects of a closure that have no segment in rt.Cache yet.
+// It returns how many objects it was about, and how many of them it encoded.
+//
+// Of n shards, all of the same closure, shard i has an n-th of the objects, by their sizes.
+// So n machines that share a cache can do the work together.
+func Warm(ctx context.Context, c *closure.Closure, opts *Options, rt *Runtime, i, n int) (objects, encoded int, err error) {
+	if rt == nil || rt.Cache == nil {
+		return 0, 0, errors.New("squash: warm: there is no cache")
+	}
+	if i < 0 || i >= n {
+		return 0, 0, fmt.Errorf("squash: warm: no shard %d of %d", i, n)
+	}
+	if opts == nil {
+		opts = &Options{}
+	}
+	st, err := newStore(opts, rt, rt.Cache, nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer st.close()
+	b := &build{objects: shard(c.Objects(), i, n), files: c.Files}
+	for _, o := range b.objects {
+		b.narSize += o.NARSize
+	}
+	if _, err := st.find(ctx, b.objects); err != nil {
+		return 0, 0, err
+	}
+	encoded, err = st.encode(ctx, b)
+	return len(b.objects), encoded, err
+}
+
+// shard returns the i-th of n parts of about the same size.
+func shard(objects []closure.Object, i, n int) []closure.Object {
+	bySize := slices.Clone(objects)
+	slices.SortFunc(bySize, func(a, b closure.Object) int {
+		return cmp.Or(cmp.Compare(b.NARSize, a.NARSize), cmp.Compare(a.Path, b.Path))
+	})
+	sizes := make([]int64, n)
+	var mine []closure.Object
+	for _, o := range bySize {
+		least := 0
+		for k := range sizes {
+			if sizes[k] < sizes[least] {
+				least = k
+			}
+		}
+		sizes[least] += max(o.NARSize, 1)
+		if least == i {
+			mine = append(mine, o)
+		}
+	}
+	return mine
+}

@@ -1,0 +1,276 @@
+package image
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/internal/elf"
+)
+
+// store looks for things in a closure's files.
+type store struct {
+	files fs.FS
+	dir   string
+	roots []closure.Path
+	// byName has all objects, sorted by name and digest.
+	byName []closure.Path
+}
+
+func newStore(c *closure.Closure) *store {
+	s := &store{files: c.Files, dir: c.StoreDir(), roots: c.Roots()}
+	for _, o := range c.Objects() {
+		s.byName = append(s.byName, o.Path)
+	}
+	slices.SortFunc(s.byName, func(a, b closure.Path) int {
+		return cmp.Or(cmp.Compare(a.Name(), b.Name()), cmp.Compare(a.Digest(), b.Digest()))
+	})
+	return s
+}
+
+const maxLinks = 40 // symbolic links followed for one path, as in Linux
+
+// cut returns the part of an absolute path below the store directory.
+func (s *store) cut(abs string) (string, bool) {
+	return strings.CutPrefix(abs, s.dir+"/")
+}
+
+// stat follows all symbolic links of an absolute path in the store directory.
+// It returns the name by which s.files knows the file.
+// Links that leave the store lead to an error that wraps [fs.ErrNotExist].
+func (s *store) stat(abs string) (name string, info fs.FileInfo, err error) {
+	fail := func(err error) (string, fs.FileInfo, error) {
+		return "", nil, fmt.Errorf("image: look up %s: %w", abs, err)
+	}
+	rest, ok := s.cut(abs)
+	if !ok {
+		return fail(fs.ErrNotExist)
+	}
+	var done []string
+	todo := strings.Split(rest, "/")
+	for links := 0; len(todo) > 0; {
+		elem := todo[0]
+		todo = todo[1:]
+		switch elem {
+		case "", ".":
+			continue
+		case "..":
+			if len(done) == 0 {
+				return fail(fs.ErrNotExist)
+			}
+			done = done[:len(done)-1]
+			info = nil
+			continue
+		}
+		name := path.Join(strings.Join(done, "/"), elem)
+		if info, err = fs.Lstat(s.files, name); err != nil {
+			return fail(err)
+		}
+		if info.Mode().Type() != fs.ModeSymlink {
+			if !info.IsDir() && len(todo) > 0 {
+				return fail(fs.ErrNotExist)
+			}
+			done = append(done, elem)
+			continue
+		}
+		if links++; links > maxLinks {
+			return fail(fs.ErrNotExist)
+		}
+		target, err := fs.ReadLink(s.files, name)
+		if err != nil {
+			return fail(err)
+		}
+		if path.IsAbs(target) {
+			if target, ok = s.cut(target); !ok {
+				return fail(fs.ErrNotExist)
+			}
+			done = nil
+		}
+		todo = append(strings.Split(target, "/"), todo...)
+	}
+	if len(done) == 0 {
+		return fail(fs.ErrNotExist)
+	}
+	name = strings.Join(done, "/")
+	if info == nil {
+		if info, err = fs.Lstat(s.files, name); err != nil {
+			return fail(err)
+		}
+	}
+	return name, info, nil
+}
+
+// exists reports whether an absolute path in the store leads to a regular file,
+// and to one that is executable if that is asked for.
+func (s *store) exists(abs string, executable bool) (bool, error) {
+	_, info, err := s.stat(abs)
+	if err != nil {
+		return false, ignoreNotExist(err)
+	}
+	return info.Mode().IsRegular() && (!executable || isExecutable(info)), nil
+}
+
+func isExecutable(info fs.FileInfo) bool {
+	return info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
+
+func ignoreNotExist(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// find returns the first of the files that accept likes.
+// It looks into the roots in their order, and then into all objects by name.
+// Names are relative to an object. The result is an absolute path, or empty.
+func (s *store) find(ctx context.Context, accept func(abs string) (bool, error), names ...string) (string, error) {
+	for _, p := range slices.Concat(s.roots, s.byName) {
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		for _, name := range names {
+			abs := string(p) + "/" + name
+			if ok, err := accept(abs); ok || err != nil {
+				return abs, err
+			}
+		}
+	}
+	return "", nil
+}
+
+// readDir returns the names in the directory that an absolute path leads to, sorted,
+// or none if it does not lead to one.
+func (s *store) readDir(abs string) ([]string, error) {
+	name, info, err := s.stat(abs)
+	if err != nil {
+		return nil, ignoreNotExist(err)
+	}
+	if !info.IsDir() {
+		return nil, nil
+	}
+	entries, err := fs.ReadDir(s.files, name)
+	if err != nil {
+		return nil, fmt.Errorf("image: list %s: %w", abs, err)
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// How much of a script is read in search of what it starts, and how many scripts may start each other.
+const (
+	maxScript  = 64 << 10
+	maxScripts = 8
+)
+
+// program returns what the ELF file that an absolute path leads to says,
+// be it directly, through symbolic links, through scripts that replace themselves with it,
+// or as the interpreter of a script.
+// It returns nil if there is no such file.
+func (s *store) program(abs string) (*elf.File, error) {
+	return s.programBehind(abs, maxScripts)
+}
+
+func (s *store) programBehind(abs string, scripts int) (*elf.File, error) {
+	name, info, err := s.stat(abs)
+	if err != nil {
+		return nil, ignoreNotExist(err)
+	}
+	if !isExecutable(info) {
+		return nil, nil
+	}
+	f, err := s.files.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("image: read %s: %w", abs, err)
+	}
+	defer f.Close()
+	r, err := readerAt(f)
+	if err != nil {
+		return nil, fmt.Errorf("image: read %s: %w", abs, err)
+	}
+	file, err := elf.Read(r)
+	if !errors.Is(err, elf.ErrFormat) {
+		return file, wrap(err, "image: read %s", abs)
+	}
+	if scripts == 0 {
+		return nil, nil
+	}
+	text := make([]byte, maxScript)
+	n, err := r.ReadAt(text, 0)
+	if err != nil && err != io.EOF {
+		return nil, fmt.Errorf("image: read %s: %w", abs, err)
+	}
+	for _, next := range s.startedBy(text[:n]) {
+		if file, err := s.programBehind(next, scripts-1); file != nil || err != nil {
+			return file, err
+		}
+	}
+	return nil, nil
+}
+
+// startedBy returns the store paths that a script may start:
+// those after the word exec at the beginning of a line, as in wrappers, and last the interpreter.
+func (s *store) startedBy(script []byte) []string {
+	rest, ok := bytes.CutPrefix(script, []byte("#!"))
+	if !ok {
+		return nil
+	}
+	first, rest, _ := bytes.Cut(rest, []byte("\n"))
+	var paths []string
+	for line := range bytes.Lines(rest) {
+		if after, ok := bytes.CutPrefix(bytes.TrimLeft(line, " \t"), []byte("exec ")); ok {
+			if p := s.firstPath(after); p != "" {
+				paths = append(paths, p)
+			}
+		}
+	}
+	if fields := bytes.Fields(first); len(fields) > 0 && strings.HasPrefix(string(fields[0]), s.dir+"/") {
+		paths = append(paths, string(fields[0]))
+	}
+	return paths
+}
+
+// firstPath returns the first store path in a line of a shell script.
+func (s *store) firstPath(line []byte) string {
+	i := bytes.Index(line, []byte(s.dir+"/"))
+	if i < 0 {
+		return ""
+	}
+	line = line[i:]
+	if end := bytes.IndexAny(line, " \t\n\"'`$;&|<>()\\"); end >= 0 {
+		line = line[:end]
+	}
+	return string(line)
+}
+
+// maxBuffered is how much is read of files that cannot be read at any offset.
+// The path of a loader usually lies within the first kilobyte.
+const maxBuffered = 1 << 20
+
+func readerAt(f fs.File) (io.ReaderAt, error) {
+	if r, ok := f.(io.ReaderAt); ok {
+		return r, nil
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxBuffered))
+	return bytes.NewReader(data), err
+}
+
+// wrap adds context to an error that may be nil.
+func wrap(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err)
+}
