@@ -1,0 +1,426 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/squash"
+	"github.com/nix2img/nix2img/sif"
+	"github.com/nix2img/nix2img/squashfs"
+)
+
+// builder is one run of "nix2img build", flag by flag.
+type builder struct {
+	*app
+	source source
+
+	sif, squashfs bool
+	output        string
+	encode        encoding
+	caching       caching
+	noVerify      bool
+
+	entrypoint, workdir string
+	env, labels, files  []string
+	arch, created       string
+
+	digest, asJSON bool
+}
+
+func newBuild(a *app) *cobra.Command {
+	b := &builder{app: a}
+	cmd := &cobra.Command{
+		Use:   "build --sif|--squashfs [-o FILE] [flags] ROOT...",
+		Short: "Build an image of store paths and all that they need",
+		Long: `Build an image of the given store paths (roots) and everything that they refer to.
+
+A ROOT is a store path, a path inside one, or a symbolic link that leads to one,
+such as ./result. What is in the image comes from one of three places:
+
+  by default    the database of the Nix store, which is read without Nix;
+                --store DIR is for a store whose files are below DIR/nix/store
+  --closure     metadata in a file, with the files taken from the store: what
+                nix path-info --json -r or nix-store --dump-db prints,
+                nixpkgs' closureInfo (its directory or its file registration),
+                or what a derivation gets from exportReferencesGraph
+  --from        a stream of nix-store --export, which brings the files along
+
+Without a ROOT, --closure and --from take all paths that nothing else refers to.
+
+The result is printed to standard output: image ID and file. The same closure, options
+and version of nix2img give the same ID and the same bytes, whatever --jobs says.
+The image appears under its name when it is complete, or not at all.
+
+Compression is NAME or NAME:LEVEL, with the name one of gzip, zstd, zstd-go, lz4, xz and none.
+SingularityCE runs all but zstd, Apptainer runs all. zstd is smaller and faster; zstd-go is the
+same format from another library, for programs built without cgo.
+
+A --file goes into the image with modes that do not depend on the umask: 0755 for directories
+and for files that their owner may execute, else 0644. SRC:/DST copies SRC to /DST,
+SRC:/DST/ copies it into /DST. Without SRC, /DST is an empty file, and /DST/ an empty directory,
+for the runtime to bind something over.`,
+		Example: `  nix2img build --sif -o hello.sif ./result
+  nix2img build --sif --env OMP_NUM_THREADS=8 --file /scratch/ ./result
+  nix2img build --squashfs --compression zstd:15 --block-size 1M -o app.sqsh ./result
+  nix path-info --json -r ./result | nix2img build --sif --closure - -o app.sif
+  nix-store --export $(nix-store -qR ./result) | nix2img build --sif --from - -o app.sif`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			b.source.roots = args
+			b.source.jobs = b.encode.jobs
+			return b.run(cmd.Context())
+		},
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.BoolVar(&b.sif, "sif", false, "build a SIF, for SingularityCE and Apptainer")
+	f.BoolVar(&b.squashfs, "squashfs", false, "build a bare squashfs")
+	f.StringVarP(&b.output, "output", "o", "", "write the image to `FILE`, - is standard output\n(default: the first root's name with .sif or .sqsh)")
+	b.encode.addFlags(f)
+	f.BoolVar(&b.caching.off, "no-cache", false, "neither look into a cache nor keep anything in one")
+	b.caching.addFlags(f)
+	f.StringArrayVar(&b.caching.reuse, "reuse", nil, "take what has not changed from the earlier image in `FILE` (repeatable)")
+	f.BoolVar(&b.noVerify, "no-verify", false, "do not compare the files with the hashes that Nix recorded:\na store that has changed goes unnoticed; implies --no-cache")
+	b.source.addFlags(f)
+	f.StringVar(&b.entrypoint, "entrypoint", "", "start `PROGRAM`, with arguments separated by spaces, or a JSON list")
+	f.StringArrayVar(&b.env, "env", nil, "set an environment variable, `KEY=VALUE` (repeatable)")
+	f.StringArrayVar(&b.labels, "label", nil, "add a label, `KEY=VALUE` (repeatable)")
+	f.StringVar(&b.workdir, "workdir", "", "start programs in `DIR`")
+	f.StringArrayVar(&b.files, "file", nil, "add a file or directory, `[SRC:]DST` (repeatable)")
+	f.StringVar(&b.arch, "arch", "", "the CPU's `ARCH`, Go's name (default: that of the programs)")
+	f.StringVar(&b.created, "created", "", "`TIME` of creation, RFC 3339 or seconds since 1970 (default 1)")
+	f.BoolVar(&b.digest, "digest", false, "also print the SHA-256 of the file")
+	f.BoolVar(&b.asJSON, "json", false, "print the result as JSON")
+	completeFlags(cmd)
+	return cmd
+}
+
+// buildResult is what "build --json" prints.
+type buildResult struct {
+	ImageID      string     `json:"imageID"`
+	File         string     `json:"file"`
+	Format       string     `json:"format"` // "sif" or "squashfs"
+	Size         int64      `json:"size"`   // bytes
+	Architecture string     `json:"architecture"`
+	Partition    sif.Extent `json:"partition"` // the root file system; bytes
+	StorePaths   int        `json:"storePaths"`
+	NARSize      int64      `json:"narSize"` // bytes, of all store paths
+	Digest       string     `json:"digest,omitzero"`
+
+	notes []string
+	took  time.Duration
+}
+
+func (b *builder) run(ctx context.Context) error {
+	if err := b.chooseFormat(); err != nil {
+		return err
+	}
+	opts, config, err := b.options()
+	if err != nil {
+		return err
+	}
+	b.caching.off = b.caching.off || b.noVerify
+	if err := b.caching.check(); err != nil {
+		return err
+	}
+	if err := b.source.check(); err != nil {
+		return err
+	}
+	toStdout := b.output == "-"
+	switch {
+	case toStdout && term.IsTerminal(int(b.ui.stdout.Fd())):
+		return withHint(usagef("-o -: standard output is a terminal"), "redirect it, or name a file")
+	case b.output != "" && !toStdout:
+		if _, err := checkOutput(b.output); err != nil {
+			return err
+		}
+	}
+	files, err := newUserFiles(b.files)
+	if err != nil {
+		return err
+	}
+
+	b.ui.busyf("reading the closure")
+	c, err := b.source.open(ctx, b.ui.stdin)
+	defer b.source.Close()
+	if err != nil {
+		return err
+	}
+	b.ui.detailf("closure of %s: %s, %s", c.Roots()[0].Name(), plural(len(c.Objects()), "store path"), formatSize(c.NARSize()))
+	img := &image.Image{Closure: c, Config: *config}
+	if len(b.files) > 0 {
+		img.Files = files
+	}
+
+	if err := b.caching.open(b.ui); err != nil {
+		return err
+	}
+	defer b.caching.close(b.ui)
+	if toStdout {
+		return b.toStdout(ctx, img, opts)
+	}
+	if b.output == "" {
+		b.output = c.Roots()[0].Name() + map[bool]string{true: ".sif", false: ".sqsh"}[b.sif]
+	}
+	mode := fs.FileMode(0o666)
+	if b.sif {
+		mode = 0o777 // it can be run by its name
+	}
+	out, err := b.create(b.output, mode)
+	if err != nil {
+		return err
+	}
+	defer out.Discard()
+	res, err := b.write(ctx, out, img, opts)
+	if err != nil {
+		return err
+	}
+	if b.digest {
+		b.ui.busyf("reading back %s", b.output)
+		if res.Digest, err = digest(ctx, out, res.Size); err != nil {
+			return fmt.Errorf("read back %s: %w", b.output, err)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	b.ui.busyf("waiting for the disk")
+	if err := out.Commit(); err != nil {
+		return err
+	}
+	return b.report(b.ui.stdout, res)
+}
+
+// toStdout writes the image to standard output, and the result to standard error.
+func (b *builder) toStdout(ctx context.Context, img *image.Image, opts *squash.Options) error {
+	if b.caching.cache == nil {
+		b.ui.infof("spooling compressed files in %s, because standard output is written from beginning to end", os.TempDir())
+	}
+	hash := sha256.New()
+	w := io.Writer(stdout{b.ui.stdout})
+	if b.digest {
+		w = io.MultiWriter(w, hash)
+	}
+	w = contextWriter{ctx, w}
+	res, err := b.render(stdoutName, img, func(rt *squash.Runtime) (*sif.Result, error) {
+		if b.sif {
+			return sif.Stream(ctx, w, img, &sif.Options{Options: *opts}, rt)
+		}
+		plan, err := squash.Prepare(ctx, img, opts, rt)
+		if err != nil {
+			return nil, err
+		}
+		defer plan.Close()
+		if err := plan.Check(ctx); err != nil {
+			return nil, err
+		}
+		_, err = plan.WriteTo(w)
+		return bare(&plan.Result), err
+	})
+	if err != nil {
+		return err
+	}
+	if b.digest {
+		res.Digest = "sha256:" + hex.EncodeToString(hash.Sum(nil))
+	}
+	return b.report(b.ui.stderr, res)
+}
+
+// stdoutName is what messages call the output of -o -.
+const stdoutName = "standard output"
+
+// stdout is standard output, with errors by its name.
+type stdout struct{ f *os.File }
+
+func (s stdout) Write(p []byte) (int, error) {
+	n, err := s.f.Write(p)
+	if err != nil {
+		err = &fs.PathError{Op: "write", Path: stdoutName, Err: reason(err)}
+	}
+	return n, err
+}
+
+// write writes the image to a file.
+func (b *builder) write(ctx context.Context, f *output, img *image.Image, opts *squash.Options) (*buildResult, error) {
+	return b.render(f.path, img, func(rt *squash.Runtime) (*sif.Result, error) {
+		rt.Reserve = func(size int64) error { return enoughSpace(f, size) }
+		if b.sif {
+			return sif.Write(ctx, f, img, &sif.Options{Options: *opts}, rt)
+		}
+		s, err := squash.Write(ctx, f, img, opts, rt)
+		return bare(s), err
+	})
+}
+
+// bare describes a squashfs as if it were the partition of a SIF without anything else.
+func bare(s *squash.Result) *sif.Result {
+	if s == nil {
+		return nil
+	}
+	return &sif.Result{ID: s.ID, Size: s.Size, Partition: sif.Extent{Size: s.Size}, Record: s.Record, Notes: s.Notes}
+}
+
+// render runs what writes the image, to out, and describes the result.
+func (b *builder) render(out string, img *image.Image, write func(*squash.Runtime) (*sif.Result, error)) (*buildResult, error) {
+	p := newProgress(b.ui, time.Now)
+	rt := &squash.Runtime{Workers: b.encode.jobs, SkipVerify: b.noVerify, Progress: p.update}
+	b.caching.configure(rt, b.ui)
+	s, err := write(rt)
+	took := p.done()
+	if e, ok := errors.AsType[*squash.CacheError](err); ok && b.caching.cache == nil {
+		// There is no cache to speak of: segments are kept in temporary files.
+		err = fmt.Errorf("write %w: %w", errSpool, reason(e.Err))
+	}
+	if err != nil {
+		return nil, b.source.advise(explain(out, err))
+	}
+	return &buildResult{
+		File:         b.output,
+		Format:       map[bool]string{true: "sif", false: "squashfs"}[b.sif],
+		StorePaths:   len(img.Closure.Objects()),
+		NARSize:      img.Closure.NARSize(),
+		ImageID:      s.ID,
+		Size:         s.Size,
+		Partition:    s.Partition,
+		Architecture: s.Record.Architecture,
+		notes:        s.Notes,
+		took:         took,
+	}, nil
+}
+
+// explain says of an error whether it is the closure's files that are at fault.
+func explain(out string, err error) error {
+	if e, ok := errors.AsType[*squashfs.SourceError](err); ok {
+		if e.Tree == "." { // base files, and those of the user
+			return err
+		}
+		return &sourceError{err}
+	}
+	if is[*squash.CacheError](err) {
+		return withHint(err, "--no-cache goes without, --cache names another, and nix2img cache prune makes room")
+	}
+	// All other files but the output are read to look into the closure.
+	if e, ok := errors.AsType[*fs.PathError](err); ok && e.Path != out {
+		return &sourceError{err}
+	}
+	return err
+}
+
+// report tells a person what has been done, and prints the result to w.
+func (b *builder) report(w io.Writer, res *buildResult) error {
+	for _, note := range res.notes {
+		b.ui.infof("note: %s", note)
+	}
+	speed := ""
+	if s := res.took.Seconds(); s >= 1 {
+		speed = ", " + formatSize(int64(float64(res.NARSize)/s)) + "/s"
+	}
+	b.ui.infof("wrote %s: %s from %s (%s), in %.1f s%s", b.output, formatSize(res.Size),
+		plural(res.StorePaths, "store path"), formatSize(res.NARSize), res.took.Seconds(), speed)
+	if b.asJSON {
+		e := json.NewEncoder(w)
+		e.SetEscapeHTML(false)
+		return e.Encode(res)
+	}
+	_, err := fmt.Fprintf(w, "%s %s\n", res.ImageID, res.File)
+	if b.digest && err == nil {
+		_, err = fmt.Fprintf(w, "%s  %s\n", strings.TrimPrefix(res.Digest, "sha256:"), res.File)
+	}
+	return err
+}
+
+// chooseFormat goes by the name of the output if there is no flag.
+func (b *builder) chooseFormat() error {
+	switch {
+	case b.sif && b.squashfs:
+		return usagef("build: --sif and --squashfs exclude each other")
+	case b.sif || b.squashfs:
+		return nil
+	}
+	switch strings.ToLower(filepath.Ext(b.output)) {
+	case ".sif":
+		b.sif = true
+	case ".sqsh", ".sqfs", ".squashfs", ".squash":
+		b.squashfs = true
+	default:
+		return withHint(usagef("build: neither --sif nor --squashfs is given"),
+			"--sif is for SingularityCE and Apptainer")
+	}
+	return nil
+}
+
+// options turns flags into what decides the bytes.
+func (b *builder) options() (*squash.Options, *image.Config, error) {
+	opts, err := b.encode.options()
+	if err != nil {
+		return nil, nil, err
+	}
+	config := &image.Config{Env: b.env, WorkingDir: b.workdir, Arch: b.arch}
+	if b.created != "" {
+		if config.Created, err = parseTime(b.created); err != nil {
+			return nil, nil, usagef("--created: %w", err)
+		}
+	}
+	if config.Entrypoint, err = parseCommand(b.entrypoint); err != nil {
+		return nil, nil, usagef("--entrypoint: %w", err)
+	}
+	for _, label := range b.labels {
+		key, value, ok := strings.Cut(label, "=")
+		if !ok {
+			return nil, nil, usagef("--label %s: want KEY=VALUE", label)
+		}
+		if config.Labels == nil {
+			config.Labels = make(map[string]string)
+		}
+		config.Labels[key] = value
+	}
+	return opts, config, config.Validate()
+}
+
+// parseTime reads a time in RFC 3339, a date, or seconds since 1970.
+func parseTime(s string) (time.Time, error) {
+	if n, err := strconv.ParseInt(strings.TrimPrefix(s, "@"), 10, 64); err == nil {
+		return time.Unix(n, 0).UTC(), nil
+	}
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q is neither a time such as 2026-01-31T12:00:00Z nor seconds since 1970", s)
+}
+
+// parseCommand reads words separated by spaces, or a JSON list of strings.
+func parseCommand(s string) ([]string, error) {
+	if !strings.HasPrefix(strings.TrimSpace(s), "[") {
+		return strings.Fields(s), nil
+	}
+	var args []string
+	if err := json.Unmarshal([]byte(s), &args); err != nil {
+		return nil, fmt.Errorf("%s is not a JSON list of strings", s)
+	}
+	return args, nil
+}
+
+// digest computes the SHA-256 of a file's contents.
+func digest(ctx context.Context, r io.ReaderAt, size int64) (string, error) {
+	hash := sha256.New()
+	if _, err := io.Copy(contextWriter{ctx, hash}, io.NewSectionReader(r, 0, size)); err != nil {
+		return "", err
+	}
+	return "sha256:" + hex.EncodeToString(hash.Sum(nil)), nil
+}

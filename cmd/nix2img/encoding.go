@@ -1,0 +1,55 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/nix2img/nix2img/image/squash"
+	"github.com/nix2img/nix2img/squashfs"
+)
+
+// encoding says how files are compressed, flag by flag.
+type encoding struct {
+	compression string
+	blockSize   string
+	jobs        int
+}
+
+func (e *encoding) addFlags(f *pflag.FlagSet) {
+	f.StringVar(&e.compression, "compression", "", "`NAME[:LEVEL]` of the compression (default gzip)")
+	f.StringVar(&e.blockSize, "block-size", "", "compress blocks of `SIZE`, 4K to 1M (default 128K)")
+	f.IntVarP(&e.jobs, "jobs", "j", 0, "use `N` cores, which never changes the output (default: all)")
+}
+
+func (e *encoding) options() (*squash.Options, error) {
+	opts := new(squash.Options)
+	if e.jobs < 0 {
+		return nil, usagef("--jobs %d: want 0 or more", e.jobs)
+	}
+	if e.compression != "" {
+		var err error
+		if opts.Squashfs.Compression, err = squashfs.ParseCompression(e.compression); err != nil {
+			return nil, usagef("--compression: %w", err)
+		}
+	}
+	if e.blockSize != "" {
+		n, err := parseSize(e.blockSize)
+		if err != nil {
+			return nil, usagef("--block-size: %w", err)
+		}
+		if n < squashfs.MinBlockSize || n > squashfs.MaxBlockSize || n&(n-1) != 0 {
+			return nil, usagef("--block-size %s: want a power of two from 4K to 1M", e.blockSize)
+		}
+		opts.Squashfs.BlockSize = int(n)
+	}
+	return opts, nil
+}
+
+// completeFlags tells shells about the flags of commands that encode.
+func completeFlags(cmd *cobra.Command) {
+	cmd.RegisterFlagCompletionFunc("compression", cobra.FixedCompletions(
+		[]string{"gzip", "zstd", "zstd-go", "lz4", "xz", "none"}, cobra.ShellCompDirectiveNoFileComp))
+	for _, dir := range []string{"store", "cache", "cache-from"} {
+		cmd.MarkFlagDirname(dir)
+	}
+}

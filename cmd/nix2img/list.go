@@ -1,0 +1,238 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nix2img/nix2img/squashfs"
+)
+
+func newList(a *app) *cobra.Command {
+	var recursive, xattrs bool
+	cmd := &cobra.Command{
+		Use:   "ls [-R] [--xattrs] IMAGE [PATH...]",
+		Short: "List files of a SIF or squashfs",
+		Long: `List files of an image, as "ls -l" does:
+mode, owner and group, size in bytes, time in UTC, name, and where a symbolic link leads.
+IMAGE is a SIF or a squashfs, whoever made it. PATH is the root directory by default.
+
+Names with characters that do not print are quoted as in Go, "like\nthis".`,
+		Example: `  nix2img ls hello.sif
+  nix2img ls -R hello.sif /nix/store`,
+		Args: minArgs(1, "an image and paths in it"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			img, err := openImage(args[0])
+			if err != nil {
+				return err
+			}
+			defer img.Close()
+			paths := args[1:]
+			if len(paths) == 0 {
+				paths = []string{"/"}
+			}
+			l := &lister{cmd.Context(), img, bufio.NewWriter(a.ui.stdout), recursive, xattrs}
+			for _, p := range paths {
+				if err := l.list(p); err != nil {
+					l.w.Flush()
+					return err
+				}
+			}
+			return l.w.Flush()
+		},
+	}
+	cmd.Flags().BoolVarP(&recursive, "recursive", "R", false, "list directories with all that is below them")
+	cmd.Flags().BoolVar(&xattrs, "xattrs", false, "list extended attributes as well, one a line below their file")
+	return cmd
+}
+
+type lister struct {
+	ctx       context.Context
+	img       *imageFile
+	w         *bufio.Writer
+	recursive bool
+	xattrs    bool
+}
+
+// list lists a directory's entries, or one file.
+func (l *lister) list(arg string) error {
+	name := inImage(arg)
+	stat := l.img.Lstat
+	if strings.HasSuffix(arg, "/") {
+		stat = l.img.Stat
+	}
+	info, err := stat(name)
+	if err != nil {
+		return fmt.Errorf("ls: %w", err)
+	}
+	if !info.IsDir() {
+		return l.print(name, quoteName(arg), info)
+	}
+	return l.dir(name)
+}
+
+func (l *lister) dir(name string) error {
+	if err := l.ctx.Err(); err != nil {
+		return err
+	}
+	entries, err := l.img.ReadDir(name)
+	if err != nil {
+		return fmt.Errorf("ls: %w", err)
+	}
+	for _, e := range entries {
+		full := path.Join(name, e.Name())
+		info, err := e.Info()
+		if err != nil {
+			return fmt.Errorf("ls: %w", err)
+		}
+		shown := e.Name()
+		if l.recursive {
+			shown = "/" + full
+		}
+		if err := l.print(full, quoteName(shown), info); err != nil {
+			return err
+		}
+		if l.recursive && e.IsDir() {
+			if err := l.dir(full); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// print prints one line. shown is the name as it is to be printed.
+func (l *lister) print(name, shown string, info fs.FileInfo) error {
+	size := strconv.FormatInt(info.Size(), 10)
+	owner := "0:0"
+	inode, ok := info.Sys().(*squashfs.Inode)
+	if ok {
+		owner = fmt.Sprintf("%d:%d", inode.UID, inode.GID)
+		if info.Mode()&fs.ModeDevice != 0 {
+			size = fmt.Sprintf("%d,%d", inode.Major(), inode.Minor())
+		}
+	}
+	if info.Mode().Type() == fs.ModeSymlink {
+		target, err := l.img.ReadLink(name)
+		if err != nil {
+			return fmt.Errorf("ls: %w", err)
+		}
+		shown += " -> " + quoteName(target)
+	}
+	_, err := fmt.Fprintf(l.w, "%s %-7s %10s %s %s\n", formatMode(info.Mode()), owner, size,
+		info.ModTime().UTC().Format("2006-01-02 15:04"), shown)
+	if ok && l.xattrs {
+		for _, x := range inode.Xattrs {
+			fmt.Fprintf(l.w, "    %s=%q\n", quoteName(x.Name), x.Value)
+		}
+	}
+	return err
+}
+
+// formatMode returns a mode as ls prints it, for example "drwxr-xr-x".
+func formatMode(m fs.FileMode) string {
+	b := []byte("?---------")
+	switch m.Type() {
+	case 0:
+		b[0] = '-'
+	case fs.ModeDir:
+		b[0] = 'd'
+	case fs.ModeSymlink:
+		b[0] = 'l'
+	case fs.ModeDevice:
+		b[0] = 'b'
+	case fs.ModeDevice | fs.ModeCharDevice:
+		b[0] = 'c'
+	case fs.ModeNamedPipe:
+		b[0] = 'p'
+	case fs.ModeSocket:
+		b[0] = 's'
+	}
+	for i := range 9 {
+		if m&(1<<(8-i)) != 0 {
+			b[i+1] = "rwx"[i%3]
+		}
+	}
+	for _, special := range []struct {
+		bit fs.FileMode
+		at  int
+		as  string // with and without permission to execute
+	}{{fs.ModeSetuid, 3, "sS"}, {fs.ModeSetgid, 6, "sS"}, {fs.ModeSticky, 9, "tT"}} {
+		if m&special.bit != 0 {
+			if b[special.at] == 'x' {
+				b[special.at] = special.as[0]
+			} else {
+				b[special.at] = special.as[1]
+			}
+		}
+	}
+	return string(b)
+}
+
+func newCat(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "cat IMAGE PATH...",
+		Short: "Print files of a SIF or squashfs",
+		Long: `Print files of an image, one after the other.
+IMAGE is a SIF or a squashfs, whoever made it. Symbolic links are followed inside the image.`,
+		Example: `  nix2img cat hello.sif /etc/passwd`,
+		Args:    minArgs(2, "an image and files in it"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			img, err := openImage(args[0])
+			if err != nil {
+				return err
+			}
+			defer img.Close()
+			for _, arg := range args[1:] {
+				if err := cat(cmd.Context(), a.ui.stdout, img, inImage(arg)); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+func cat(ctx context.Context, w io.Writer, img *imageFile, name string) error {
+	f, err := img.Open(name)
+	if err != nil {
+		return fmt.Errorf("cat: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("cat: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		err := errors.New("not a regular file")
+		if info.IsDir() {
+			err = errors.New("is a directory")
+		}
+		return fmt.Errorf("cat: %w", &fs.PathError{Op: "read", Path: name, Err: err})
+	}
+	if _, err := io.Copy(contextWriter{ctx, w}, f); err != nil {
+		return fmt.Errorf("cat: %w", err)
+	}
+	return nil
+}
+
+// contextWriter refuses to write once its context is done.
+type contextWriter struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (w contextWriter) Write(p []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return w.w.Write(p)
+}

@@ -1,0 +1,209 @@
+// Nix2img turns realized Nix closures into container images.
+//
+//	nix2img build --sif -o hello.sif ./result
+//	singularity run hello.sif
+//
+// See "nix2img help" for its commands.
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+// run runs the command and returns its exit code.
+func run(args []string) int {
+	a := &app{ui: newUI(os.Stdin, os.Stdout, os.Stderr)}
+	ctx, stop := a.handleSignals()
+	defer stop()
+	defer a.temps.removeAll()
+
+	root := newRoot(a)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if ctx.Err() != nil && err != nil {
+		err = errInterrupted
+	}
+	if err != nil && !errors.Is(err, syscall.EPIPE) { // whoever reads has seen enough
+		a.ui.fail(err)
+	}
+	return exitCode(err)
+}
+
+// app is what the commands share.
+type app struct {
+	ui    *ui
+	temps temporaries
+}
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "nix2img",
+		Short: "Turn Nix closures into container images",
+		Long: `nix2img turns a realized Nix closure into a container image:
+a SIF file for SingularityCE and Apptainer, or a bare squashfs.
+
+The same closure, options and version of nix2img give the same bytes,
+on any machine and with any number of jobs.`,
+		Example: `  nix2img build --sif -o hello.sif ./result
+  nix2img inspect hello.sif
+  nix2img ls -R hello.sif /nix/store
+  nix2img cat hello.sif /etc/passwd
+  nix2img extract hello.sif ./root`,
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		DisableAutoGenTag:          true,
+		SuggestionsMinimumDistance: 2,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			hint := "see nix2img --help"
+			if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
+				hint = "did you mean nix2img " + strings.Join(s, " or nix2img ") + "?"
+			}
+			return withHint(usagef("unknown command %q", args[0]), "%s", hint)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cmd.SetOut(a.ui.stderr)
+			cmd.Help()
+			return usagef("no command given")
+		},
+	}
+	root.SetIn(a.ui.stdin)
+	root.SetOut(a.ui.stdout)
+	root.SetErr(a.ui.stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if errors.Is(err, pflag.ErrHelp) {
+			return err
+		}
+		return withHint(&usageError{err}, "see %s --help", cmd.CommandPath())
+	})
+	root.PersistentFlags().BoolVarP(&a.ui.quiet, "quiet", "q", false, "do not say what is going on")
+	root.PersistentFlags().BoolVarP(&a.ui.verbose, "verbose", "v", false, "say more of what is going on")
+	root.AddCommand(
+		newBuild(a), newWarm(a), newCache(a), newInspect(a), newList(a), newCat(a), newExtract(a), newVersion(a),
+	)
+	// cobra's own commands take any arguments.
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				if found, _, err := root.Find(args); err != nil || len(args) > 0 && found == root {
+					return withHint(usagef("help: no command %q", strings.Join(args, " ")), "see nix2img --help")
+				}
+				return nil
+			}
+		case "completion":
+			cmd.Args = exactArgs(0, "a shell: bash, zsh, fish or powershell")
+			cmd.RunE = func(cmd *cobra.Command, args []string) error {
+				return wrongArgs(cmd, args, "a shell: bash, zsh, fish or powershell")
+			}
+		}
+	}
+	return root
+}
+
+// exactArgs and minArgs are cobra's, with errors of our own kind.
+func exactArgs(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != n {
+			return wrongArgs(cmd, args, what)
+		}
+		return nil
+	}
+}
+
+func minArgs(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < n {
+			return wrongArgs(cmd, args, what)
+		}
+		return nil
+	}
+}
+
+func wrongArgs(cmd *cobra.Command, args []string, what string) error {
+	return withHint(usagef("%s: got %s, want %s", cmd.Name(), plural(len(args), "argument"), what),
+		"see %s --help", cmd.CommandPath())
+}
+
+// handleSignals returns a context that is canceled by the first signal that asks to end.
+// The work then has some time to end in order.
+// After that, or at a second signal, only the temporary files are removed.
+func (a *app) handleSignals() (ctx context.Context, stop func()) {
+	const grace = 2 * time.Second
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
+		signals = append(signals, syscall.SIGHUP)
+	}
+	// A file that exceeds "ulimit -f" is to be an error like others, and so is a pipe that nobody reads.
+	// If it is that of the messages, the work goes on.
+	signal.Ignore(syscall.SIGXFSZ, syscall.SIGPIPE)
+
+	ctx, cancel := context.WithCancel(context.Background())
+	c := make(chan os.Signal, 2)
+	signal.Notify(c, signals...)
+	go func() {
+		select {
+		case <-c:
+		case <-ctx.Done():
+			return
+		}
+		cancel()
+		select {
+		case <-c:
+		case <-time.After(grace):
+		}
+		a.temps.removeAll()
+		a.ui.fail(errInterrupted)
+		os.Exit(exitCode(errInterrupted))
+	}()
+	return ctx, func() { signal.Stop(c); cancel() }
+}
+
+// temporaries are files that must not outlive the process.
+type temporaries struct {
+	mu    sync.Mutex
+	names map[string]bool
+}
+
+func (t *temporaries) add(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.names == nil {
+		t.names = make(map[string]bool)
+	}
+	t.names[name] = true
+}
+
+// forget takes note that a file has been removed or renamed.
+func (t *temporaries) forget(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.names, name)
+}
+
+func (t *temporaries) removeAll() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name := range t.names {
+		os.Remove(name)
+	}
+	clear(t.names)
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/sif"
+	"github.com/nix2img/nix2img/squashfs"
+)
+
+// imageFile is an image that has been opened: a SIF or a bare squashfs, of any writer.
+type imageFile struct {
+	*squashfs.FS
+	file      *os.File
+	size      int64
+	sif       *sif.Info  // nil: a bare squashfs
+	partition sif.Extent // where the squashfs lies
+}
+
+func openImage(name string) (*imageFile, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", name, reason(err))
+	}
+	img := &imageFile{file: f}
+	if err := img.open(); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
+	return img, nil
+}
+
+func (img *imageFile) open() (err error) {
+	info, err := img.file.Stat()
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		return errors.New("is a directory")
+	}
+	// A block device has an end, but no size.
+	if img.size, err = img.file.Seek(0, io.SeekEnd); err != nil {
+		return reason(err)
+	}
+	switch {
+	case sif.Detect(img.file):
+		if img.sif, err = sif.Read(img.file); err != nil {
+			return err
+		}
+		img.partition = img.sif.Partition
+		if img.partition.Size == 0 {
+			return errors.New("this SIF has no primary system partition")
+		}
+		if img.sif.FS != "Squashfs" {
+			return fmt.Errorf("the root file system of this SIF is of kind %q, which is not supported", img.sif.FS)
+		}
+	case isSquashfs(img.file):
+		img.partition.Size = img.size
+	default:
+		return errors.New("neither a SIF nor a squashfs image")
+	}
+	img.FS, err = squashfs.Open(io.NewSectionReader(img.file, img.partition.Offset, img.partition.Size))
+	return err
+}
+
+func isSquashfs(r io.ReaderAt) bool {
+	var magic [4]byte
+	_, err := r.ReadAt(magic[:], 0)
+	return err == nil && string(magic[:]) == "hsqs"
+}
+
+func (img *imageFile) Close() error { return img.file.Close() }
+
+// record returns the build record: that of the SIF, or the one in the root file system.
+// It is nil if nix2img did not make the image.
+func (img *imageFile) record() (*image.Record, error) {
+	if img.sif != nil && img.sif.Record != nil {
+		return img.sif.Record, nil
+	}
+	f, err := img.FS.Open(image.RecordPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return image.ReadRecord(f)
+}
+
+// inImage returns the name that io/fs has for a path in an image.
+func inImage(name string) string {
+	var elems []string
+	for elem := range strings.SplitSeq(name, "/") {
+		switch elem {
+		case "", ".":
+		case "..":
+			elems = elems[:max(0, len(elems)-1)]
+		default:
+			elems = append(elems, elem)
+		}
+	}
+	if len(elems) == 0 {
+		return "."
+	}
+	return strings.Join(elems, "/")
+}

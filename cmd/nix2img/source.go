@@ -1,0 +1,276 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/pflag"
+
+	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/closure/export"
+	"github.com/nix2img/nix2img/closure/narhash"
+	"github.com/nix2img/nix2img/closure/nixdb"
+)
+
+// source says where a closure comes from.
+type source struct {
+	store   string   // directory below which nix/store lies; empty: "/"
+	closure string   // file or directory with metadata, or "-"; empty: the store's database
+	from    string   // export stream, or "-"; empty: there is none
+	roots   []string // arguments
+	jobs    int
+
+	files io.Closer // what the closure's files are read from, or nil
+}
+
+const (
+	defaultStoreDir = "/nix/store"
+	databaseDir     = "nix/var/nix/db"
+)
+
+func (s *source) addFlags(f *pflag.FlagSet) {
+	f.StringVar(&s.store, "store", "", "take files and database from below `DIR`")
+	f.StringVar(&s.closure, "closure", "", "take metadata from `FILE`, a directory, or - for standard input")
+	f.StringVar(&s.from, "from", "", "take everything from an export stream in `FILE`, or - for standard input")
+}
+
+func (s *source) check() error {
+	switch {
+	case s.from != "" && s.closure != "":
+		return usagef("--from and --closure exclude each other: an export stream brings its metadata along")
+	case s.from != "" && s.store != "":
+		return usagef("--from and --store exclude each other: an export stream brings its files along")
+	case s.from == "" && s.closure == "" && len(s.roots) == 0:
+		return withHint(usagef("no store path given"),
+			"name what is to go into the image, such as ./result")
+	}
+	if s.store == "" {
+		s.store = "/"
+	}
+	dir, err := filepath.Abs(s.store)
+	if err != nil {
+		return fmt.Errorf("--store %s: %w", s.store, err)
+	}
+	if info, err := os.Stat(dir); err != nil {
+		return &sourceError{fmt.Errorf("--store %s: %w", s.store, reason(err))}
+	} else if !info.IsDir() {
+		return &sourceError{fmt.Errorf("--store %s: not a directory", s.store)}
+	}
+	s.store = dir
+	return nil
+}
+
+// open reads the closure. Close releases its files.
+func (s *source) open(ctx context.Context, stdin io.Reader) (*closure.Closure, error) {
+	var c *closure.Closure
+	var err error
+	switch {
+	case s.from != "":
+		c, err = s.openStream(ctx, stdin)
+	case s.closure != "":
+		c, err = s.openMetadata(ctx, stdin)
+	default:
+		c, err = s.openDatabase(ctx)
+	}
+	if err == nil {
+		err = c.CheckFiles()
+	}
+	if err != nil {
+		return nil, s.advise(err)
+	}
+	return c, nil
+}
+
+// advise adds to an error what can be done about it in the store.
+func (s *source) advise(err error) error {
+	nixStore := "nix-store"
+	if s.store != "/" {
+		nixStore += " --store " + shellWords([]string{s.store})
+	}
+	if e, ok := errors.AsType[*closure.HashError](err); ok && s.from == "" {
+		return withHint(err, "the files have changed since Nix registered them; try: %s --repair-path %s", nixStore, e.Path)
+	}
+	if e, ok := errors.AsType[*closure.MissingError](err); ok {
+		switch {
+		case e.Err != nil:
+			return withHint(err, "build or fetch it, for example with %s --realise %s, or name its store with --store", nixStore, e.Path)
+		case e.Referrer != "":
+			return withHint(err, "the metadata must describe the whole closure, as nix path-info --json -r does")
+		}
+	}
+	return err
+}
+
+func (s *source) Close() {
+	if s.files != nil {
+		s.files.Close()
+	}
+}
+
+// physical returns where a store directory is on this machine.
+func (s *source) physical(storeDir string) string {
+	return filepath.Join(s.store, storeDir)
+}
+
+func (s *source) resolveRoots(storeDir string) ([]closure.Path, error) {
+	var roots []closure.Path
+	for _, arg := range s.roots {
+		p, err := closure.ResolveRoot(arg, storeDir, s.store)
+		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil, withHint(&sourceError{err}, "build it first, for example with nix build or nix-build")
+			}
+			return nil, &sourceError{err}
+		}
+		roots = append(roots, p)
+	}
+	return roots, nil
+}
+
+func (s *source) openDatabase(ctx context.Context) (*closure.Closure, error) {
+	roots, err := s.resolveRoots(defaultStoreDir)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(s.store, databaseDir)
+	db, err := nixdb.Open(dir)
+	if err != nil {
+		err = &sourceError{err}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, withHint(err, "is there a Nix store on this machine? --store says where, "+
+				"--closure and --from take a closure from files")
+		}
+		return nil, err
+	}
+	defer db.Close()
+	c, err := db.Closure(ctx, defaultStoreDir, roots...)
+	if err != nil {
+		return nil, &sourceError{err}
+	}
+	c.Files = closure.DirFS(s.physical(defaultStoreDir))
+	return c, nil
+}
+
+func (s *source) openMetadata(ctx context.Context, stdin io.Reader) (*closure.Closure, error) {
+	objects, err := s.readMetadata(stdin)
+	if err != nil {
+		return nil, &sourceError{fmt.Errorf("read closure %s: %w", shownName(s.closure), err)}
+	}
+	if len(objects) == 0 {
+		return nil, &sourceError{fmt.Errorf("read closure %s: it describes no store path", shownName(s.closure))}
+	}
+	storeDir := objects[0].Path.Dir()
+	roots, err := s.resolveRoots(storeDir)
+	if err != nil {
+		return nil, err
+	}
+	c, err := closure.New(roots, objects)
+	if err != nil {
+		return nil, &sourceError{err}
+	}
+	c.Files = closure.DirFS(s.physical(storeDir))
+	for _, o := range c.Objects() {
+		if o.NARHash.IsZero() || o.NARSize == 0 {
+			return s.fill(ctx, c)
+		}
+	}
+	return c, nil
+}
+
+// fill computes the hashes that the metadata lack.
+func (s *source) fill(ctx context.Context, c *closure.Closure) (*closure.Closure, error) {
+	if err := c.CheckFiles(); err != nil {
+		return nil, err
+	}
+	objects, err := narhash.Fill(ctx, c.Files, c.Objects(), s.jobs)
+	if err != nil {
+		return nil, &sourceError{err}
+	}
+	filled, err := closure.New(c.Roots(), objects)
+	if err != nil {
+		return nil, &sourceError{err}
+	}
+	filled.Files = c.Files
+	return filled, nil
+}
+
+func (s *source) readMetadata(stdin io.Reader) ([]closure.Object, error) {
+	if s.closure == "-" {
+		return closure.ReadObjects(stdin)
+	}
+	name, isDir := s.closure, false
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		name, isDir = filepath.Join(name, "registration"), true // as nixpkgs' closureInfo has it
+	}
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) && isDir {
+		return nil, errors.New("a directory without a file registration, and so no closureInfo")
+	}
+	if err != nil {
+		return nil, reason(err)
+	}
+	defer f.Close()
+	return closure.ReadObjects(f)
+}
+
+// shownName is what messages call an input.
+func shownName(name string) string {
+	if name == "-" {
+		return "standard input"
+	}
+	return name
+}
+
+func (s *source) openStream(ctx context.Context, stdin io.Reader) (*closure.Closure, error) {
+	c, err := s.readStream(ctx, stdin)
+	if err != nil {
+		if errors.Is(err, errSpool) {
+			return nil, err
+		}
+		return nil, &sourceError{fmt.Errorf("read %s: %w", shownName(s.from), reason(err))}
+	}
+	if len(s.roots) == 0 {
+		return c, nil
+	}
+	roots, err := s.resolveRoots(c.StoreDir())
+	if err != nil {
+		return nil, err
+	}
+	chosen, err := closure.New(roots, c.Objects())
+	if err != nil {
+		return nil, &sourceError{err}
+	}
+	chosen.Files = c.Files
+	return chosen, nil
+}
+
+// readStream reads the stream and keeps it open, in a temporary file if it can be read only once.
+func (s *source) readStream(ctx context.Context, stdin io.Reader) (*closure.Closure, error) {
+	if s.from != "-" {
+		f, err := os.Open(s.from)
+		if err != nil {
+			return nil, err
+		}
+		info, err := f.Stat()
+		if err == nil && info.Mode().IsRegular() {
+			s.files = f
+			return export.Open(ctx, f, info.Size())
+		}
+		defer f.Close()
+		if err != nil {
+			return nil, err
+		}
+		stdin = f
+	}
+	f, err := spool()
+	if err != nil {
+		return nil, err
+	}
+	s.files = f
+	return export.Spool(ctx, stdin, spoolFile{f})
+}
