@@ -1,0 +1,9 @@
+//go:build foreign && !acceptance
+
+package foreign
+
+// How often something is done that goes another way each time. With the tag "acceptance", it is more often.
+const (
+	kills = 20 // SIGKILL of builds
+	flips = 50 // of bits
+)

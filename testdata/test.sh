@@ -1,0 +1,111 @@
+#!/bin/bash
+# Every check of the project.  Nothing is skipped here: a tool that is missing is an error.
+#
+# usage: testdata/test.sh [acceptance]
+#
+# On Debian 12 (amd64) with Go, as root, in a machine or container that may mount.  Debian
+# packages that are missing are installed with apt; real closures are built by Nix into /nix/store
+# and $CLOSURES_DIR (.closures in the checkout).  "acceptance" adds the closures `medium` and
+# `large` (3.2 GB), files and images of more than 4 GiB, and a Slurm: it wants 40 GB of disk.
+#
+# Only want to know whether the Go code works?  `go test ./...` needs nothing but Go.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. testdata/apt.sh
+export LC_ALL=C.UTF-8 CLOSURES_DIR=${CLOSURES_DIR:-$PWD/.closures}
+
+closures=(tiny small)
+tags=foreign packages=()
+case $* in
+  "") ;;
+  acceptance) closures+=(medium large) tags+=,acceptance packages=(rsync slurm-wlm) ;;
+  *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
+
+die() {
+  echo "test.sh: $*" >&2
+  exit 1
+}
+
+# step TITLE COMMAND...: run the command and say how long it took.
+step() {
+  local title=$1 start=$SECONDS
+  shift
+  echo "== $title" >&2
+  "$@"
+  echo "== $title: $((SECONDS - start)) s" >&2
+}
+
+install_tools() {
+  # gcc: cgo, for libzstd and the race detector.  nix-bin: the judge of stores and databases.
+  # The rest read the images that are written, or write those that are read.
+  apt_install ca-certificates fuse3 gcc libc6-dev nix-bin python3 skopeo squashfs-tools \
+    squashfs-tools-ng squashfuse strace umoci util-linux "${packages[@]}"
+  GOBIN=$tools go install honnef.co/go/tools/cmd/staticcheck@v0.8.2
+  GOBIN=$tools go install github.com/sylabs/sif/v2/cmd/siftool@v2.24.2
+}
+
+# The kernel is the judge that matters most: say at once if it cannot be asked.
+may_mount() {
+  mkdir -p "$scratch/mount/tree" "$scratch/mount/point"
+  mksquashfs "$scratch/mount/tree" "$scratch/mount/image" -quiet -no-progress
+  mount -t squashfs -o loop,ro "$scratch/mount/image" "$scratch/mount/point" ||
+    die "cannot mount a squashfs here: it takes root and loop devices (docker run --privileged)"
+  umount "$scratch/mount/point"
+}
+
+static_checks() {
+  local unformatted
+  unformatted=$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l)
+  [ -z "$unformatted" ] || die "gofmt would change: $unformatted"
+  go vet ./...
+  go vet -tags foreign,acceptance ./...
+  "$tools/staticcheck" -tags foreign,acceptance ./...
+  CGO_ENABLED=0 go build ./...
+}
+
+# Packages that start goroutines.
+race() {
+  local packages
+  mapfile -t packages < <(grep -rlE --include='*.go' '^\s*go func|sync\.|par\.' . | xargs -n 1 dirname | sort -u)
+  go test -race "${packages[@]}"
+}
+
+# Each target for a number of inputs, not of seconds: when its time ends, `go test` takes its own
+# deadline for a failure now and then ("context deadline exceeded").
+fuzz() {
+  local package target
+  # `go test -list` names the targets, then their package: "ok  	PACKAGE	0.01s"
+  go test -list '^Fuzz' ./... | awk '
+    /^Fuzz/ { targets = targets " " $1 }
+    /^ok/ { n = split(targets, t, " "); for (i = 1; i <= n; i++) print $2, t[i]; targets = "" }' |
+    while read -r package target; do
+      go test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZTIME:-20000x}" -fuzzminimizetime 100x \
+        "$package" </dev/null
+    done
+}
+
+[ "$(id -u)" = 0 ] || die "must run as root, to mount and to write to /nix/store"
+command -v apt-get >/dev/null || die "needs Debian 12: there is no apt-get here"
+command -v go >/dev/null || die "needs Go"
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+# No cache but Go's own outlives this, and none of the user's is touched.
+GOCACHE=$(go env GOCACHE)
+export GOCACHE XDG_CACHE_HOME=$scratch/cache
+tools=$CLOSURES_DIR/bin
+mkdir -p "$tools"
+export PATH=$tools:$PATH
+
+step "tools" install_tools
+step "mount" may_mount
+step "static checks" static_checks
+step "go test" go test ./...
+step "race detector" race
+step "fuzz" fuzz
+step "closures" testdata/closures/make-closures.sh "${closures[@]}"
+set -a # for the tests
+# shellcheck source=/dev/null
+. "$CLOSURES_DIR/closures.env"
+set +a
+step "foreign readers" go test -count=1 -timeout 60m -tags "$tags" ./...
