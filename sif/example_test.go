@@ -49,5 +49,5 @@ func ExampleWrite() {
 	fmt.Printf("%x\n", h.Sum(nil))
 	// Output:
 	// sha256:48ec66bc5ccf3ba49b3f1e53c13aafa8b285efdc01888a9d421e3a0ffcc2092e
-	// d3d60aa0e73b00804a9d900563839a5bfb828b6b571d105dbac6ac133e7a3015
+	// e7ac70bff0f4d0e8be76c6f8a5662554e908900fa3d422a27a149900ad18bfd5
 }

@@ -219,6 +219,9 @@ func (w window) WriteAt(p []byte, off int64) (int, error) {
 	return w.f.WriteAt(p, w.off+off)
 }
 
+// Outer lets blocks be shared with the file.
+func (w window) Outer() (io.WriterAt, int64) { return w.f, w.off }
+
 func (w window) Truncate(size int64) error {
 	if size < 0 {
 		return fs.ErrInvalid

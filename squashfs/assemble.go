@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/nix2img/nix2img/internal/par"
+	"github.com/nix2img/nix2img/internal/reflink"
 )
 
 // A ChecksumError reports that data of a segment are not what they were when it was encoded.
@@ -37,11 +38,13 @@ type Assembly struct {
 }
 
 // A span is a part of the data of one tree that is in the image, and where.
+// Between spans there are zeros.
 type span struct {
 	pos, size int64
 	tree      int
 	off       int64 // in the tree's data
-	blocks    []block
+	first     int32 // blocks
+	end       int32
 }
 
 // Assemble makes an image of trees all of which have been encoded.
@@ -71,7 +74,7 @@ func Assemble(ctx context.Context, trees []Tree, opts *Options) (*Assembly, erro
 				return nil, err
 			}
 			offsets[i] = append(offsets[i], off)
-			pos := l.pos
+			pos := l.next()
 			err := l.place(func(k knownExtent) (bool, error) {
 				return equalBytes(trees[k.part].Data, offsets[k.part][k.extent], t.Data, off, x.size)
 			})
@@ -79,7 +82,7 @@ func Assemble(ctx context.Context, trees []Tree, opts *Options) (*Assembly, erro
 				return nil, err
 			}
 			if l.pos > pos {
-				a.spans = append(a.spans, span{pos: pos, size: x.size, tree: i, off: off, blocks: t.Segment.of(x)})
+				a.addSpan(span{pos, x.size, i, off, x.first, x.first + x.count})
 			}
 			off += x.size
 		}
@@ -91,6 +94,20 @@ func Assemble(ctx context.Context, trees []Tree, opts *Options) (*Assembly, erro
 	}
 	a.head, a.tail, a.Image = head, tail, *img
 	return a, nil
+}
+
+// addSpan adds a span, to the last one if it goes on there.
+func (a *Assembly) addSpan(s span) {
+	if k := len(a.spans) - 1; k >= 0 {
+		last := &a.spans[k]
+		// Between the blocks of neighbours may be some of zeros, which take no room.
+		if last.tree == s.tree && last.pos+last.size == s.pos && last.off+last.size == s.off {
+			last.size += s.size
+			last.end = s.end
+			return
+		}
+	}
+	a.spans = append(a.spans, s)
 }
 
 // ReadAt reads from the image. Data are read as they are, without comparing checksums.
@@ -119,7 +136,13 @@ func (a *Assembly) readSome(p []byte, off int64) (int, error) {
 	case off >= a.dataEnd:
 		return copy(p, a.tail[off-a.dataEnd:]), nil
 	}
-	r := &a.spans[sort.Search(len(a.spans), func(i int) bool { return a.spans[i].pos > off })-1]
+	next := sort.Search(len(a.spans), func(i int) bool { return a.spans[i].pos > off })
+	if next == 0 || off >= a.spans[next-1].pos+a.spans[next-1].size {
+		p = p[:min(int64(len(p)), a.spans[next].pos-off)]
+		clear(p)
+		return len(p), nil
+	}
+	r := &a.spans[next-1]
 	p = p[:min(int64(len(p)), r.pos+r.size-off)]
 	if err := readFull(a.trees[r.tree].Data, p, r.off+off-r.pos); err != nil {
 		return 0, fmt.Errorf("squashfs: read data of tree %q: %w", a.trees[r.tree].Name, err)
@@ -132,29 +155,102 @@ func (a *Assembly) readSome(p []byte, off int64) (int, error) {
 // before any of the block has been written.
 func (a *Assembly) WriteTo(w io.Writer) (int64, error) {
 	var done int64
-	put := func(p []byte) error {
+	err := a.write(context.Background(), nil, func(p []byte, _ int64) error {
 		n, err := w.Write(p)
 		done += int64(n)
-		if err != nil {
-			return fmt.Errorf("squashfs: write image: %w", err)
+		return err
+	})
+	return done, err
+}
+
+// WriteFile writes the image to f, from offset 0 on, with the errors of WriteTo.
+// On file systems that can do that, f shares blocks with the files that the data are read from,
+// if both are an [os.File] or a part of one.
+// The data are read all the same, and compared with their checksums.
+func (a *Assembly) WriteFile(ctx context.Context, f File) error {
+	err := a.write(ctx, a.clone(f), func(p []byte, off int64) error {
+		_, err := f.WriteAt(p, off)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := f.Truncate(a.Size); err != nil {
+		return fmt.Errorf("squashfs: write image: %w", err)
+	}
+	return nil
+}
+
+// write calls put with the bytes of the image, in order, and where they belong.
+// It leaves out those in the regions that are there already.
+func (a *Assembly) write(ctx context.Context, there regions, put func(p []byte, off int64) error) error {
+	var end int64
+	next := func(p []byte) error {
+		for len(p) > 0 {
+			n, skip := there.cut(end, end+int64(len(p)))
+			if !skip {
+				if err := put(p[:n], end); err != nil {
+					return fmt.Errorf("squashfs: write image: %w", err)
+				}
+			}
+			p, end = p[n:], end+n
 		}
 		return nil
 	}
-	if err := put(a.head); err != nil {
-		return done, err
+	if err := next(a.head); err != nil {
+		return err
 	}
 	// Reading and comparing the next chunks goes on while one is written.
 	const ahead = 4
-	for c, err := range par.Map(context.Background(), ahead/2, ahead, a.chunks, readChunk) {
+	for c, err := range par.Map(ctx, ahead/2, ahead, a.chunks, readChunk) {
 		if err == nil {
-			err = put(c.data)
+			err = next(padding[:c.pos-end])
+		}
+		if err == nil {
+			err = next(c.data)
 		}
 		if err != nil {
-			return done, err
+			return err
 		}
 		copyBuffers.Put(c.buf)
 	}
-	return done, put(a.tail)
+	return next(a.tail)
+}
+
+// A region is a range of bytes in an image.
+type region struct{ begin, end int64 }
+
+// regions do not overlap, and are sorted.
+type regions []region
+
+// cut returns how many of the bytes from off to end are alike: in one of the regions, or in none.
+func (r regions) cut(off, end int64) (n int64, in bool) {
+	i := sort.Search(len(r), func(i int) bool { return r[i].end > off })
+	switch {
+	case i == len(r) || r[i].begin >= end:
+		return end - off, false
+	case r[i].begin > off:
+		return r[i].begin - off, false
+	}
+	return min(r[i].end, end) - off, true
+}
+
+// clone shares with f what can be shared, and returns where that is.
+func (a *Assembly) clone(f File) (shared regions) {
+	for i := range a.spans {
+		s := &a.spans[i]
+		begin := (s.pos + reflink.Align - 1) &^ (reflink.Align - 1)
+		n := (s.pos + s.size - begin) &^ (reflink.Align - 1)
+		if n <= 0 {
+			continue
+		}
+		if reflink.Clone(f, begin, a.trees[s.tree].Data, s.off+begin-s.pos, n) == nil {
+			shared = append(shared, region{begin, begin + n})
+		} else if shared == nil {
+			break // nor will it work for the rest
+		}
+	}
+	return shared
 }
 
 // chunks gives all data, in the order in which they lie in the image.
@@ -162,7 +258,8 @@ func (a *Assembly) chunks(yield func(chunk, error) bool) {
 	for i := range a.spans {
 		s := &a.spans[i]
 		t := &a.trees[s.tree]
-		for c := range cut(t.Name, t.Data, s.off, s.blocks) {
+		for c := range cut(t.Name, t.Data, s.off, t.Segment.blocks[s.first:s.end]) {
+			c.pos = s.pos + c.off - s.off
 			if !yield(c, nil) {
 				return
 			}
@@ -175,6 +272,7 @@ type chunk struct {
 	tree   string
 	from   io.ReaderAt
 	off    int64
+	pos    int64 // in the image, where that is known
 	blocks []block
 
 	buf  *[chunkSize]byte

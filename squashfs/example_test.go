@@ -43,6 +43,6 @@ func ExampleWrite() {
 	}
 	fmt.Printf("%d inodes in %d bytes\nsha256:%x\n", img.Inodes, img.Size, digest.Sum(nil))
 	// Output:
-	// 7 inodes in 4096 bytes
-	// sha256:b75c4b6283e4b74cb3e8958662d79fe22c3ab409476c4f33da2d189a89f61d8f
+	// 7 inodes in 8192 bytes
+	// sha256:8fd8019af1b599ef32f07be095efd3ac8d8fa8d2bae65090abf01129112bb545
 }

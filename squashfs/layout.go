@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/nix2img/nix2img/internal/codec"
+	"github.com/nix2img/nix2img/internal/reflink"
 )
 
 // Image describes an image.
@@ -29,13 +30,14 @@ type Part struct {
 	Digest [sha256.Size]byte
 
 	extents []int64 // where the segment's extents lie in the image
+	placed  int64   // size of those extents
 }
 
 // A layout decides where in an image everything lies.
 type layout struct {
 	opts  Options // complete
 	codec *codec.Codec
-	pos   int64 // of the next byte of data
+	pos   int64 // behind the data so far
 	parts []Part
 	known map[extentKey][]knownExtent
 }
@@ -81,17 +83,29 @@ func (l *layout) codecOptions() []byte {
 
 // begin begins a part. The segment may still be growing.
 func (l *layout) begin(name string, s *Segment) {
-	l.parts = append(l.parts, Part{Name: name, Offset: l.pos, Segment: s})
+	l.parts = append(l.parts, Part{Name: name, Segment: s})
+	l.parts[len(l.parts)-1].Offset = l.next()
+}
+
+// next returns where the next extent of the newest part is to lie:
+// behind the data so far, and as far from a multiple of 4096 as in the segment's own data.
+// So most of a segment is made of the same blocks of a file system wherever it lies,
+// and files that have it can share them.
+func (l *layout) next() int64 {
+	off := l.parts[len(l.parts)-1].placed
+	return l.pos + (off-l.pos)&(reflink.Align-1)
 }
 
 // place gives the next extent of the newest part its place:
-// at l.pos, or where an extent lies that same finds to have the same bytes.
+// at l.next(), or where an extent lies that same finds to have the same bytes.
 func (l *layout) place(same func(knownExtent) (bool, error)) error {
 	index := int32(len(l.parts) - 1)
 	p := &l.parts[index]
 	x := p.Segment.extents[len(p.extents)]
+	pos := l.next()
+	p.placed += x.size
 	if x.size == 0 {
-		p.extents = append(p.extents, l.pos)
+		p.extents = append(p.extents, pos)
 		return nil
 	}
 	blocks := p.Segment.of(x)
@@ -116,8 +130,8 @@ func (l *layout) place(same func(knownExtent) (bool, error)) error {
 		}
 	}
 	l.known[key] = append(l.known[key], knownExtent{index, int32(len(p.extents))})
-	p.extents = append(p.extents, l.pos)
-	l.pos += x.size
+	p.extents = append(p.extents, pos)
+	l.pos = pos + x.size
 	p.Size += x.size
 	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+
+	"github.com/nix2img/nix2img/internal/reflink"
 )
 
 // Write encodes trees, in their order, and writes an image of them to f, from offset 0 on.
@@ -27,7 +29,7 @@ func Write(ctx context.Context, f File, trees []Tree, opts *Options, rt *Runtime
 	if err := l.checkTrees(trees); err != nil {
 		return nil, err
 	}
-	w := &writer{layout: l, f: f, end: l.pos}
+	w := &writer{layout: l, f: f}
 	if err := newEncoder(l, rt).encode(ctx, trees, w); err != nil {
 		return nil, err
 	}
@@ -50,8 +52,8 @@ func Write(ctx context.Context, f File, trees []Tree, opts *Options, rt *Runtime
 // A writer is the sink that puts segments into an image one after the other.
 type writer struct {
 	*layout
-	f   File
-	end int64 // of what has been written
+	f    File
+	size int64 // of the extent that is being written, so far
 }
 
 func (w *writer) writeAt(p []byte, off int64) error {
@@ -67,20 +69,29 @@ func (w *writer) begin(enc *encoding) error {
 }
 
 func (w *writer) write(p []byte) error {
-	err := w.writeAt(p, w.end)
-	w.end += int64(len(p))
+	pos := w.next()
+	if gap := pos - w.pos; w.size == 0 && gap > 0 {
+		if err := w.writeAt(padding[:gap], w.pos); err != nil {
+			return err
+		}
+	}
+	err := w.writeAt(p, pos+w.size)
+	w.size += int64(len(p))
 	return err
 }
+
+// padding is what lies between extents.
+var padding [reflink.Align]byte
 
 // extent finds out whether the bytes that have just been written lie in the image already,
 // where an earlier file has put them. Then what follows is written over them.
 func (w *writer) extent() error {
-	err := w.place(func(k knownExtent) (bool, error) {
+	pos := w.next()
+	w.size = 0
+	return w.place(func(k knownExtent) (bool, error) {
 		other := &w.parts[k.part]
-		return equalBytes(w.f, other.extents[k.extent], w.f, w.pos, other.Segment.extents[k.extent].size)
+		return equalBytes(w.f, other.extents[k.extent], w.f, pos, other.Segment.extents[k.extent].size)
 	})
-	w.end = w.pos
-	return err
 }
 
 // readFull reads all of p, or gives an error.

@@ -116,13 +116,13 @@ func TestCopyOfImage(t *testing.T) {
 // The digests of images change only with an entry under "Output" in the changelog.
 func TestGolden(t *testing.T) {
 	golden := map[string]string{
-		"gzip":    "1e244383838c07170234965b37038c0e0e33ed55d086e60ca15a267dce7109c0",
-		"zstd":    "51964ce4273067e0c3a87534aece24deef3379449f5a8c46e12c3a97d4cd1996",
-		"zstd-go": "1de2091c194b595e9a259628e1c200c3096b064d67ed02bcc4f0e0362605a4e1",
-		"lz4":     "b8b4e02ef7568f6d76fc7bfec1a09e8f994f08356f13774243af48c2aebb2015",
-		"lz4:3":   "26513072157ffe9626f8e0a0d528079ec40edef3d112156c358949555c4e6519",
-		"xz":      "df209e90195a18e68a109598aaff2aef44ba94002404f5a8cd9fd9c8dd4a46f8",
-		"none":    "bc04d6902063a57ac331bc8aac4c4f39c5f3620ec216d9ca2ba50c41058d611e",
+		"gzip":    "a001b993d27541aad8ef920924ef522cfd9d406352bfdd807c55430155dda086",
+		"zstd":    "e829e65d1915c584f4c978467f7e7e0a9cd6f2f5ce0ccd99a21ed3b1d5330147",
+		"zstd-go": "722a384c3d32b3aaf26967d184577235ff82a5af38dbf953cc5bcf1f7c9079f8",
+		"lz4":     "5d38c862b33770903a9d09823af7fea2996b2b3dac89f7a1e2abbb0d9e66065b",
+		"lz4:3":   "b71b1407118113088e4fde3d0454dcfc1671334e1bf28b2d97fa41cfd1b62e99",
+		"xz":      "511a03beb5592ea686c3ff9a5f1b3ef4baa42bcfadd51a3ea1f720f930423389",
+		"none":    "5cdb503c038268e5ff74a24fe75442a1a747e0b727b287d5e0a047535f999843",
 	}
 	for _, compression := range allCodecs {
 		data := write(t, testTrees(4<<10), options(t, compression, 4<<10), 0)

@@ -40,7 +40,7 @@ install_tools() {
   # gcc: cgo, for libzstd and the race detector.  nix-bin: the judge of stores and databases.
   # The rest read the images that are written, or write those that are read.
   apt_install ca-certificates fuse3 gcc libc6-dev nix-bin python3 skopeo squashfs-tools \
-    squashfs-tools-ng squashfuse strace umoci util-linux "${packages[@]}"
+    squashfs-tools-ng squashfuse strace umoci util-linux xfsprogs "${packages[@]}"
   GOBIN=$tools go install honnef.co/go/tools/cmd/staticcheck@v0.8.2
   GOBIN=$tools go install github.com/sylabs/sif/v2/cmd/siftool@v2.24.2
 }

@@ -11,22 +11,24 @@ import (
 )
 
 // build finds the segments that exist, and settles what the image leaves open.
-// It returns how many objects have no segment.
-func (st *store) build(ctx context.Context, img *image.Image, opts *Options) (*build, int, error) {
+func (st *store) build(ctx context.Context, img *image.Image, opts *Options) (*build, error) {
 	missing, err := st.find(ctx, img.Closure.Objects())
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	// Objects that have been encoded are not looked at in the store any more.
 	c := *img.Closure
 	if c.Files, err = st.files(ctx, img.Closure); err != nil {
-		return nil, 0, st.blame(ctx, err)
+		return nil, st.blame(ctx, err)
 	}
 	b, err := newBuild(ctx, &image.Image{Closure: &c, Files: img.Files, Config: img.Config}, opts)
 	if err != nil {
-		return nil, 0, st.blame(ctx, err)
+		return nil, st.blame(ctx, err)
 	}
-	return b, len(missing), nil
+	for _, o := range missing {
+		b.missing += o.NARSize
+	}
+	return b, nil
 }
 
 // files presents the files of a closure: those of objects that have a segment as they are in there,

@@ -45,7 +45,7 @@ func prepare(ctx context.Context, img *image.Image, opts *Options, rt *Runtime, 
 	if err != nil {
 		return nil, err
 	}
-	b, _, err := st.build(ctx, img, opts)
+	b, err := st.build(ctx, img, opts)
 	var plan *Plan
 	if err == nil {
 		plan, err = st.plan(ctx, b)

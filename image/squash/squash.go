@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"strings"
 	"time"
@@ -37,7 +36,7 @@ type Runtime struct {
 	// TempDir is where spooled data go. Empty means that of the system.
 	TempDir string
 	// Reserve, if not nil, is called with the size of the image before the first byte of it is written,
-	// if it is known by then: that is when all segments are in a Cache. An error ends the build.
+	// if it is known by then: that is when nearly all segments are in a Cache. An error ends the build.
 	Reserve func(size int64) error
 	// Progress, if not nil, is called with the work done so far. Calls do not overlap.
 	Progress func(Progress)
@@ -89,11 +88,11 @@ func writeImage(ctx context.Context, f squashfs.File, img *image.Image, opts *Op
 		return nil, err
 	}
 	defer st.close()
-	b, missing, err := st.build(ctx, img, opts)
+	b, err := st.build(ctx, img, opts)
 	var res *Result
 	switch {
 	case err != nil:
-	case missing > 0 || st.cache == nil:
+	case st.cache == nil || b.missing > b.narSize/4:
 		res, err = st.writeInPlace(ctx, f, b)
 	default:
 		res, err = st.writePlan(ctx, f, b)
@@ -123,7 +122,8 @@ func (st *store) writeInPlace(ctx context.Context, f squashfs.File, b *build) (*
 	return b.result(&base, img), nil
 }
 
-// writePlan writes an image all of whose segments are there, so that its size is known.
+// writePlan writes an image all of whose segments are in the cache, or are put there before anything is written.
+// So its size is known, and blocks may be shared with the cache.
 func (st *store) writePlan(ctx context.Context, f squashfs.File, b *build) (*Result, error) {
 	plan, err := st.plan(ctx, b)
 	if err != nil {
@@ -134,10 +134,7 @@ func (st *store) writePlan(ctx context.Context, f squashfs.File, b *build) (*Res
 			return nil, err
 		}
 	}
-	if _, err := plan.WriteTo(contextWriter{ctx, io.NewOffsetWriter(f, 0)}); err != nil {
-		return nil, err
-	}
-	return &plan.Result, f.Truncate(plan.Size)
+	return &plan.Result, plan.assembly.WriteFile(ctx, f)
 }
 
 // A build is an image on its way to become a squashfs.
@@ -145,6 +142,7 @@ type build struct {
 	objects  []closure.Object
 	files    fs.FS
 	narSize  int64
+	missing  int64 // NAR size of the objects that have no segment
 	resolved *image.Resolved
 	opts     squashfs.Options // complete
 	encoding image.Encoding

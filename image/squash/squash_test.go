@@ -100,7 +100,7 @@ func TestSameBytes(t *testing.T) {
 func TestGolden(t *testing.T) {
 	data, res := build(t, testImage(t, storeFiles()), nil, nil)
 	const wantID = "sha256:cce87e2bceb974922ba607259181c224c1e0c4190bcccfdfb25a464d00395b81"
-	const wantDigest = "sha256:faf3c23665a1821bebd05b219a079b548530726825e5394a1343de5926a46682"
+	const wantDigest = "sha256:7fd73b381df3260081b880dde20c303e5cf20ea298c59b7070f66e6f76c729bb"
 	if res.ID != wantID {
 		t.Errorf("image ID %s, want %s", res.ID, wantID)
 	}

@@ -24,7 +24,7 @@ var arrows = map[string][]string{
 	"closure/nixdb":   {"closure", "modernc.org/sqlite", "modernc.org/sqlite/lib"},
 	"closure/export":  {"closure", "closure/nar"},
 
-	"squashfs": {"internal/codec", "internal/par"},
+	"squashfs": {"internal/codec", "internal/par", "internal/reflink"},
 
 	"image":        {"closure", "internal/elf"},
 	"image/squash": {"image", "squashfs", "closure", "closure/nar", "closure/narhash", "internal/cas"},
@@ -32,6 +32,7 @@ var arrows = map[string][]string{
 	"sif": {"image", "image/squash", "squashfs", "github.com/google/uuid", "github.com/sylabs/sif/v2/pkg/sif"},
 
 	"internal/par":      {},
+	"internal/reflink":  {"golang.org/x/sys/unix"},
 	"internal/elf":      {},
 	"internal/cas":      {"internal/tempfile", "golang.org/x/sys/unix"},
 	"internal/tempfile": {"golang.org/x/sys/unix"},

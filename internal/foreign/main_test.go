@@ -44,7 +44,7 @@ func setUp(m *testing.M) (code int, err error) {
 		return 0, errors.New("these tests mount file systems: run them as root")
 	}
 	for _, tool := range []string{
-		"chroot", "gensquashfs", "losetup", "mksquashfs", "mount", "nix", "nix-store",
+		"chroot", "gensquashfs", "losetup", "mkfs.xfs", "mksquashfs", "mount", "nix", "nix-store",
 		"setpriv", "siftool", "sqfsdiff", "squashfuse", "strace", "umount", "unsquashfs",
 	} {
 		if _, err := exec.LookPath(tool); err != nil {
