@@ -189,7 +189,7 @@ func (l *layout) tables() (head, tail []byte, inodes int, err error) {
 	if err != nil {
 		return nil, nil, 0, err
 	}
-	tail = append(tail, table...)
+	tail = table
 	super.dirTable = pos()
 	if table, err = t.dirs.finish(); err != nil {
 		return nil, nil, 0, err

@@ -80,7 +80,7 @@ type merged struct {
 	mount *mount    // nil: no more trees lie below
 }
 
-func (l *layout) node(r fileRef) *node { return &l.parts[r.part].Segment.nodes[r.node] }
+func (l *layout) node(r fileRef) *node { return l.parts[r.part].Segment.nodes.at(r.node) }
 
 func (l *layout) isDir(e *entry) bool {
 	return e.merged != nil || l.node(e.fileRef).kind == typeDir
@@ -192,8 +192,8 @@ func (l *layout) entries(d *entry, place string) ([]entry, error) {
 
 func (l *layout) appendEntries(list []entry, dir fileRef) []entry {
 	s := l.parts[dir.part].Segment
-	for i := dir.node + 1; i < s.nodes[dir.node].end; i = s.nodes[i].end {
-		list = append(list, entry{name: s.name(&s.nodes[i]), fileRef: fileRef{dir.part, i}})
+	for i := dir.node + 1; i < s.nodes.at(dir.node).end; i = s.nodes.at(i).end {
+		list = append(list, entry{name: s.name(s.nodes.at(i)), fileRef: fileRef{dir.part, i}})
 	}
 	return list
 }

@@ -66,7 +66,7 @@ func (r *reclaimer) node(name, base string, info fs.FileInfo, parent int32) erro
 			return err
 		}
 	}
-	index := int32(len(r.seg.nodes))
+	index := r.seg.nodes.len()
 	if err := r.seg.addNode(n, base, target); err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (r *reclaimer) node(name, base string, info fs.FileInfo, parent int32) erro
 			}
 		}
 	}
-	r.seg.nodes[index].end = int32(len(r.seg.nodes))
+	r.seg.nodes.at(index).end = r.seg.nodes.len()
 	return nil
 }
 

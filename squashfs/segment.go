@@ -17,7 +17,7 @@ import (
 type Segment struct {
 	codec     codec.ID
 	blockSize int
-	nodes     []node // parents first, entries by name; nodes[0] is the root
+	nodes     nodeList // parents first, entries by name; the first is the root
 	text      []byte // names and targets of nodes
 	extents   []extent
 	blocks    []block // of all extents, one after the other
@@ -69,12 +69,12 @@ func (s *Segment) target(n *node) string {
 
 // addNode adds a node, whose texts must not be too long for the format.
 func (s *Segment) addNode(n node, name, target string) error {
-	if uint64(len(s.text)+len(name)+len(target)) > math.MaxUint32 || len(s.nodes) == math.MaxInt32 {
+	if uint64(len(s.text)+len(name)+len(target)) > math.MaxUint32 || s.nodes.len() == math.MaxInt32 {
 		return errTooLarge
 	}
 	n.text, n.name, n.target = uint32(len(s.text)), uint8(len(name)), uint16(len(target))
 	s.text = append(append(s.text, name...), target...)
-	s.nodes = append(s.nodes, n)
+	s.nodes.add(n)
 	return nil
 }
 

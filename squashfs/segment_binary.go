@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 
 	"github.com/nix2img/nix2img/internal/codec"
 )
@@ -16,6 +17,9 @@ import (
 const SegmentVersion = 1
 
 // MarshalBinary returns the segment's binary form. The error is always nil.
+func (s *Segment) MarshalBinary() ([]byte, error) { return s.AppendBinary(nil) }
+
+// AppendBinary appends the segment's binary form to b. The error is always nil.
 //
 // All numbers are unsigned varints. The form begins with the version, the format of compression
 // and the size of a block. Lists follow, each after the number of its items:
@@ -28,10 +32,10 @@ const SegmentVersion = 1
 //	frags    extent
 //
 // Names and targets follow their lengths.
-func (s *Segment) MarshalBinary() ([]byte, error) {
-	b := bytes.NewBuffer(make([]byte, 0, 40*len(s.nodes)+9*len(s.blocks)+64))
-	s.marshal(b)
-	return b.Bytes(), nil
+func (s *Segment) AppendBinary(b []byte) ([]byte, error) {
+	buf := bytes.NewBuffer(slices.Grow(b, 20*int(s.nodes.len())+len(s.text)+9*len(s.blocks)+64))
+	s.marshal(buf)
+	return buf.Bytes(), nil
 }
 
 // marshal writes the binary form to w, which must not fail.
@@ -49,10 +53,10 @@ func (s *Segment) marshal(w io.Writer) {
 	num(SegmentVersion)
 	num(uint64(s.codec))
 	num(uint64(s.blockSize))
-	num(uint64(len(s.nodes)))
-	for i := range s.nodes {
+	num(uint64(s.nodes.len()))
+	for i := range s.nodes.len() {
 		flush()
-		n := &s.nodes[i]
+		n := s.nodes.at(i)
 		num(uint64(n.kind))
 		num(uint64(n.mode))
 		num(uint64(n.uid))
@@ -164,12 +168,11 @@ func (d *segmentDecoder) segment() (s Segment) {
 	s.codec = codec.ID(d.num(uint64(codec.ZSTD)))
 	s.blockSize = int(d.num(MaxBlockSize))
 	count := d.count(7)
-	s.nodes = make([]node, 0, count)
 	parent := int32(none)
 	for i := range count {
 		// Directories of which all entries have been read are left.
-		for parent != none && s.nodes[parent].end == int32(i) {
-			parent = s.nodes[parent].parent
+		for parent != none && s.nodes.at(parent).end == int32(i) {
+			parent = s.nodes.at(parent).parent
 		}
 		var n node
 		var target string
@@ -239,7 +242,7 @@ func (s *Segment) check() error {
 	if err := checkBlockSize(s.blockSize); err != nil {
 		return err
 	}
-	if len(s.nodes) == 0 || s.nodes[0].end != int32(len(s.nodes)) || s.nodes[0].name > 0 {
+	if n := s.nodes.len(); n == 0 || s.nodes.at(0).end != n || s.nodes.at(0).name > 0 {
 		return errors.New("it is not one tree")
 	}
 	fragment := make([]bool, len(s.extents))
@@ -255,26 +258,29 @@ func (s *Segment) check() error {
 			return fmt.Errorf("a block has %d bytes", n)
 		}
 	}
-	names := make([]string, len(s.nodes)) // of directories, the entry read last
-	for i := range s.nodes {
-		n := &s.nodes[i]
+	entry := make([]int32, s.nodes.len()) // of directories, the one read last
+	for i := range s.nodes.len() {
+		n := s.nodes.at(i)
 		if err := s.checkNode(n, fragment); err != nil {
 			return fmt.Errorf("node %d: %w", i, err)
 		}
-		if n.end <= int32(i) || n.kind != typeDir && n.end != int32(i)+1 {
+		if n.end <= i || n.kind != typeDir && n.end != i+1 {
 			return fmt.Errorf("node %d: it ends at %d", i, n.end)
 		}
 		if i == 0 {
 			continue
 		}
-		if n.parent == none || n.end > s.nodes[n.parent].end {
+		if n.parent == none || n.end > s.nodes.at(n.parent).end {
 			return fmt.Errorf("node %d: it does not lie in a directory", i)
 		}
-		if name := s.name(n); !validName(name) || name <= names[n.parent] {
-			return fmt.Errorf("node %d: name %q after %q", i, name, names[n.parent])
-		} else {
-			names[n.parent] = name
+		name, before := s.name(n), ""
+		if e := entry[n.parent]; e > 0 {
+			before = s.name(s.nodes.at(e))
 		}
+		if !validName(name) || name <= before {
+			return fmt.Errorf("node %d: name %q after %q", i, name, before)
+		}
+		entry[n.parent] = i
 	}
 	return nil
 }

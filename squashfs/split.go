@@ -102,7 +102,7 @@ func (enc *encoding) announce(p *piece) error {
 		name = ""
 	}
 	enc.leave(p.up)
-	index := int32(len(seg.nodes))
+	index := seg.nodes.len()
 	n, err := newNode(p.info, p.link)
 	if err == nil {
 		n.parent, n.end = enc.dir, index+1
@@ -120,8 +120,8 @@ func (enc *encoding) announce(p *piece) error {
 // leave closes n directories.
 func (enc *encoding) leave(n int) {
 	for ; n > 0 && enc.dir != none; n-- {
-		dir := &enc.segment.nodes[enc.dir]
-		dir.end = int32(len(enc.segment.nodes))
+		dir := enc.segment.nodes.at(enc.dir)
+		dir.end = enc.segment.nodes.len()
 		enc.dir = dir.parent
 	}
 }
@@ -142,7 +142,7 @@ func (s *splitter) units(p *piece, yield func(unit, error) bool) bool {
 	if p.buf == nil {
 		return true
 	}
-	n := &enc.segment.nodes[len(enc.segment.nodes)-1]
+	n := enc.segment.nodes.at(enc.segment.nodes.len() - 1)
 	if len(p.buf.data) == s.e.blockSize {
 		if p.off == 0 {
 			n.extent = enc.count

@@ -28,8 +28,10 @@ func newTables(l *layout, comp codec.Compressor) *tables {
 		dirs:   newMetaWriter(comp),
 		idOf:   make(map[uint32]uint16),
 	}
+	nodes := 0
 	for i := range l.parts {
 		p, s := &l.parts[i], l.parts[i].Segment
+		nodes += int(s.nodes.len())
 		t.first = append(t.first, len(t.frags)/fragEntrySize)
 		for _, x := range s.frags {
 			t.frags = le.AppendUint64(t.frags, uint64(p.extents[x]))
@@ -37,6 +39,7 @@ func newTables(l *layout, comp codec.Compressor) *tables {
 			t.frags = le.AppendUint32(t.frags, 0)
 		}
 	}
+	t.refs = make([]metaRef, 0, nodes)
 	return t
 }
 

@@ -178,8 +178,7 @@ func (m *entryMeta) marshal(s *squashfs.Segment) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := s.MarshalBinary()
-	return append(append(line, '\n'), b...), err
+	return s.AppendBinary(append(line, '\n'))
 }
 
 func readEntry(e *cas.Entry) (*segment, *entryMeta, error) {
@@ -192,6 +191,7 @@ func readEntry(e *cas.Entry) (*segment, *entryMeta, error) {
 	if err := s.UnmarshalBinary(b); err != nil {
 		return nil, nil, err
 	}
+	e.Meta = nil // as large as the segment, and of no more use
 	if s.Size() != e.Size() {
 		return nil, nil, errors.New("its data have another size than it says")
 	}
@@ -208,5 +208,6 @@ func (m *entryMeta) commit(w *cas.Writer, s *squashfs.Segment, o closure.Object)
 	if err != nil {
 		return nil, err
 	}
+	e.Meta = nil
 	return &segment{Segment: s, object: o, data: e, close: e.Close}, nil
 }

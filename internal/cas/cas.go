@@ -276,7 +276,10 @@ func (w *Writer) Commit(meta []byte) (*Entry, error) {
 		return &Entry{io.NewSectionReader(w.f, 0, size), meta, w.f}, nil
 	}
 	if w.err == nil {
-		w.Write(append(slices.Clip(meta), footer(w.k, size, meta)...))
+		w.Write(meta)
+	}
+	if w.err == nil {
+		w.Write(footer(w.k, size, meta))
 	}
 	if w.err != nil {
 		w.Discard()
