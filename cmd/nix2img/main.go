@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"syscall"
@@ -36,6 +37,7 @@ func run(args []string) int {
 	ctx, stop := a.handleSignals()
 	defer stop()
 	defer a.temps.removeAll()
+	defer pprof.StopCPUProfile()
 
 	root := newRoot(a)
 	root.SetArgs(args)
@@ -51,8 +53,21 @@ func run(args []string) int {
 
 // app is what the commands share.
 type app struct {
-	ui    *ui
-	temps temporaries
+	ui         *ui
+	temps      temporaries
+	cpuProfile string
+}
+
+// startProfile begins the profile that is asked for. It ends with the program.
+func (a *app) startProfile() error {
+	if a.cpuProfile == "" {
+		return nil
+	}
+	f, err := os.Create(a.cpuProfile)
+	if err != nil {
+		return err
+	}
+	return pprof.StartCPUProfile(f)
 }
 
 func newRoot(a *app) *cobra.Command {
@@ -100,6 +115,9 @@ on any machine and with any number of jobs.`,
 	})
 	root.PersistentFlags().BoolVarP(&a.ui.quiet, "quiet", "q", false, "do not say what is going on")
 	root.PersistentFlags().BoolVarP(&a.ui.verbose, "verbose", "v", false, "say more of what is going on")
+	root.PersistentFlags().StringVar(&a.cpuProfile, "cpuprofile", "", "write a profile for go tool pprof to `FILE`")
+	root.PersistentFlags().MarkHidden("cpuprofile")
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.startProfile() }
 	root.AddCommand(
 		newBuild(a), newWarm(a), newCache(a), newInspect(a), newList(a), newCat(a), newExtract(a), newVersion(a),
 	)
