@@ -18,7 +18,7 @@ type Segment struct {
 	codec     codec.ID
 	blockSize int
 	nodes     nodeList // parents first, entries by name; the first is the root
-	text      []byte // names and targets of nodes
+	text      []byte   // names and targets of nodes
 	extents   []extent
 	blocks    []block // of all extents, one after the other
 	frags     []int32 // the extents that are fragment blocks

@@ -165,3 +165,27 @@ func BenchmarkCompress(b *testing.B) {
 		})
 	}
 }
+
+// Compressors are used for block after block, and must not leave garbage behind.
+func TestNoAllocationPerBlock(t *testing.T) {
+	const blockSize = 128 << 10
+	src, dst := text(blockSize, 3), make([]byte, 0, 2*blockSize)
+	// What libraries do for every frame or stream.
+	limits := map[string]float64{"zstd-go": 2, "xz": 20_000}
+	for _, c := range codecs {
+		t.Run(c.Name, func(t *testing.T) {
+			comp, err := c.NewCompressor(c.Default, blockSize)
+			if err != nil {
+				t.Skip(err) // there is no such codec in a build without cgo
+			}
+			n := testing.AllocsPerRun(5, func() {
+				if _, err := comp.Compress(dst, src); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if n > limits[c.Name] {
+				t.Errorf("%v allocations for a block", n)
+			}
+		})
+	}
+}
