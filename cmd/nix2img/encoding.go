@@ -17,7 +17,7 @@ type encoding struct {
 
 func (e *encoding) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&e.compression, "compression", "", "`NAME[:LEVEL]` of the compression (default gzip)")
-	f.StringVar(&e.blockSize, "block-size", "", "compress blocks of `SIZE`, 4K to 1M (default 128K)")
+	f.StringVar(&e.blockSize, "block-size", "", "compress blocks of `SIZE`, 4K to 1M (default 128K, with zstd 256K)")
 	f.IntVarP(&e.jobs, "jobs", "j", 0, "use `N` cores, which never changes the output (default: all)")
 }
 
