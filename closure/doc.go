@@ -28,6 +28,7 @@
 //     and [New] makes a Closure of them.
 //   - Package nixdb takes them from the database of a store.
 //   - [DirFS] presents a store directory as a file system.
+//   - Package binarycache takes metadata and files from binary caches.
 //   - Package export reads both, metadata and files, from one stream.
 //   - Package narhash computes NAR hashes where they are not known, or checks them.
 //

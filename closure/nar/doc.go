@@ -31,5 +31,6 @@
 //
 // The format has none, Linux has, and neither Reader nor Writer goes beyond them:
 // a name has at most 255 bytes, a link target and the path of a node within the archive at most 4095.
-// Contents are never held in memory.
+// So a tree is at most 2048 directories deep.
+// Contents are never held in memory: what is, is at most a directory for each level, or in an [FS] all nodes.
 package nar

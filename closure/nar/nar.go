@@ -3,6 +3,7 @@ package nar
 import (
 	"fmt"
 	"io/fs"
+	"path"
 	"strings"
 	"time"
 )
@@ -35,6 +36,12 @@ type Header struct {
 	// Offset is where in the archive a regular file's contents start, in bytes.
 	// A Writer ignores it.
 	Offset int64
+}
+
+// FileInfo describes the node as a file system would.
+func (h *Header) FileInfo() fs.FileInfo {
+	name := path.Base(h.Path)
+	return fileInfo{name, &node{name: name, mode: h.Mode, size: h.Size, target: h.LinkTarget}}
 }
 
 // FormatError reports that an archive is not what it should be.
