@@ -1,0 +1,46 @@
+package binarycache
+
+import (
+	"fmt"
+
+	"github.com/nix2img/nix2img/closure"
+)
+
+// NetworkError reports a cache that cannot be reached, or that fails.
+type NetworkError struct {
+	URL  string
+	Path closure.Path // the object it was about; empty: the cache as a whole
+	Err  error
+}
+
+func (e *NetworkError) Error() string { return message("get", e.URL, e.Path, e.Err) }
+func (e *NetworkError) Unwrap() error { return e.Err }
+
+// VerifyError reports that a cache gives something else than has been promised:
+// another object, other contents, or one that nobody who is trusted has signed.
+type VerifyError struct {
+	URL  string
+	Path closure.Path
+	Err  error
+}
+
+func (e *VerifyError) Error() string { return message("verify", e.URL, e.Path, e.Err) }
+func (e *VerifyError) Unwrap() error { return e.Err }
+
+// InfoError reports metadata in a cache that make no sense.
+type InfoError struct {
+	URL  string
+	Path closure.Path
+	Err  error
+}
+
+func (e *InfoError) Error() string { return message("read", e.URL, e.Path, e.Err) }
+func (e *InfoError) Unwrap() error { return e.Err }
+
+func message(op, url string, p closure.Path, err error) string {
+	s := "binarycache: " + op + " " + url
+	if p != "" {
+		s += " for " + string(p)
+	}
+	return fmt.Sprintf("%s: %v", s, err)
+}

@@ -1,0 +1,179 @@
+package binarycache
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/closure/nar"
+)
+
+// Files are the files of a closure of which some or all objects lie in caches.
+//
+// They are made to be fetched: see [Files.Fetch].
+// As a file system, too, they can be read: then an object is kept whole, in a temporary file, from when it is first
+// looked at, and the objects that were opened first go when more than Runtime.Spool bytes are kept.
+type Files struct {
+	ctx     context.Context
+	rt      *Runtime
+	sources map[string]*source // by the base names of their paths
+	local   fs.FS              // the other objects, or nil
+
+	mu    sync.Mutex
+	kept  map[string]*nar.FS
+	order []string // of their opening
+	size  int64    // of the NARs that are kept
+}
+
+var (
+	_ closure.Fetcher = (*Files)(nil)
+	_ fs.ReadLinkFS   = (*Files)(nil)
+	_ fs.ReadDirFS    = (*Files)(nil)
+	_ fs.StatFS       = (*Files)(nil)
+)
+
+// Address returns the URL of an object's NAR, or "" if the object is on this machine.
+func (f *Files) Address(p closure.Path) string {
+	if s := f.sources[p.Base()]; s != nil {
+		return s.address()
+	}
+	return ""
+}
+
+// Info returns what a cache says of an object, and the cache; or nil if the object is on this machine.
+func (f *Files) Info(p closure.Path) (*NARInfo, *Cache) {
+	if s := f.sources[p.Base()]; s != nil {
+		return s.NARInfo, s.cache
+	}
+	return nil, nil
+}
+
+// Remote reports whether an object comes from a cache.
+func (f *Files) Remote(p closure.Path) bool { return f.sources[p.Base()] != nil }
+
+func (f *Files) Open(name string) (fs.File, error) {
+	fsys, err := f.of("open", name)
+	if err != nil {
+		return nil, err
+	}
+	return fsys.Open(name)
+}
+
+func (f *Files) ReadDir(name string) ([]fs.DirEntry, error) {
+	fsys, err := f.of("readdir", name)
+	if err != nil {
+		return nil, err
+	}
+	return fs.ReadDir(fsys, name)
+}
+
+func (f *Files) Stat(name string) (fs.FileInfo, error) {
+	fsys, err := f.of("stat", name)
+	if err != nil {
+		return nil, err
+	}
+	return fs.Stat(fsys, name)
+}
+
+func (f *Files) Lstat(name string) (fs.FileInfo, error) {
+	fsys, err := f.of("lstat", name)
+	if err != nil {
+		return nil, err
+	}
+	return fs.Lstat(fsys, name)
+}
+
+func (f *Files) ReadLink(name string) (string, error) {
+	fsys, err := f.of("readlink", name)
+	if err != nil {
+		return "", err
+	}
+	return fs.ReadLink(fsys, name)
+}
+
+// of returns the file system that has a file.
+func (f *Files) of(op, name string) (fs.FS, error) {
+	base, _, _ := strings.Cut(name, "/")
+	s := f.sources[base]
+	switch {
+	case s != nil:
+		return f.keep(base, s)
+	case f.local != nil:
+		return f.local, nil
+	}
+	return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+}
+
+// keep returns an object as a file system that has it under its base name.
+func (f *Files) keep(base string, s *source) (fs.FS, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if fsys := f.kept[base]; fsys != nil {
+		return fsys, nil
+	}
+	fsys, err := f.load(base, s)
+	if err != nil {
+		return nil, err
+	}
+	for f.size += s.NARSize; f.size > f.rt.spool() && len(f.order) > 0; f.order = f.order[1:] {
+		// Its temporary file is closed when nobody has a file of it open.
+		delete(f.kept, f.order[0])
+		f.size -= f.sources[f.order[0]].NARSize
+	}
+	if f.kept == nil {
+		f.kept = make(map[string]*nar.FS)
+	}
+	f.kept[base] = fsys
+	f.order = append(f.order, base)
+	return fsys, nil
+}
+
+// load fetches an object into a temporary file.
+func (f *Files) load(base string, s *source) (*nar.FS, error) {
+	file, err := os.CreateTemp(f.rt.TempDir, "nix2img-*.tmp")
+	if err != nil {
+		return nil, &SpoolError{err}
+	}
+	if err := os.Remove(file.Name()); err != nil {
+		return nil, &SpoolError{err}
+	}
+	hash := sha256.New()
+	err = s.unpack(f.ctx, func(buf *[chunkSize]byte, n int) error {
+		defer chunks.Put(buf)
+		hash.Write(buf[:n])
+		if _, err := file.Write(buf[:n]); err != nil {
+			return &SpoolError{err}
+		}
+		return nil
+	})
+	if err == nil {
+		if got := closure.Hash(hash.Sum(nil)); got != s.NARHash {
+			err = s.wrong("the NAR's hash is %s, want %s", got, s.NARHash)
+		}
+	}
+	var fsys *nar.FS
+	if err == nil {
+		if fsys, err = nar.Open(file, s.NARSize); err != nil {
+			err = s.wrong("%w", err)
+		}
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return nar.Join(map[string]*nar.FS{base: fsys})
+}
+
+func (rt *Runtime) spool() int64 {
+	if rt.Spool == 0 {
+		return DefaultSpool
+	}
+	return max(rt.Spool, 0)
+}
+
+func infoName(p closure.Path) string { return fmt.Sprintf("%s.narinfo", p.Digest()) }
