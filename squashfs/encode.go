@@ -135,6 +135,7 @@ func (e *encoder) encode(ctx context.Context, trees []Tree, out sink) (err error
 		}
 		if err != nil {
 			e.buffers.close()
+			closeNodes(trees)
 			return err
 		}
 		so.Tree = u.enc.tree.Name
@@ -145,6 +146,15 @@ func (e *encoder) encode(ctx context.Context, trees []Tree, out sink) (err error
 		}
 	}
 	return nil
+}
+
+// closeNodes ends reading that nobody will wait for.
+func closeNodes(trees []Tree) {
+	for _, t := range trees {
+		if t.Nodes != nil {
+			t.Nodes.Close()
+		}
+	}
 }
 
 // accept takes the verdicts that have been reached from the front of list.

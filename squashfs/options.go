@@ -130,6 +130,8 @@ type Tree struct {
 	// Names are bytes: unlike io/fs itself, they need not be UTF-8.
 	FS   fs.FS
 	Root string
+	// Nodes, if not nil, gives the tree instead of FS and Root.
+	Nodes Nodes
 	// Observer, if not nil, is shown everything that is encoded.
 	Observer Observer
 	// Keep, if not nil, is given the segment.
@@ -139,6 +141,24 @@ type Tree struct {
 	// and Data has its data, from offset 0 on. Then the fields above, but for Name, are not used.
 	Segment *Segment
 	Data    io.ReaderAt
+}
+
+// Nodes is a tree that can be read but once, from beginning to end, as from a network.
+type Nodes interface {
+	// Next goes to the next node, in the order of an [Observer], skipping what is left of the last one's contents.
+	// After the last node, the error is [io.EOF].
+	Next() (Node, error)
+	// Read reads the contents of the node, a regular file.
+	io.Reader
+	// Close makes calls fail, also those that are going on. It is called when the encoding has failed.
+	Close() error
+}
+
+// A Node is a file of a tree.
+type Node struct {
+	Path   string // relative to the tree's root, which is "."
+	Info   fs.FileInfo
+	Target string // of a symbolic link
 }
 
 // A Keeper keeps the segment of a tree, for images to come.

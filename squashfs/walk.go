@@ -84,6 +84,9 @@ func (w *walker) tree() bool {
 	if t.Segment != nil {
 		return w.yield(piece{enc: w.enc, end: true}, nil)
 	}
+	if t.Nodes != nil {
+		return w.nodes() && w.yield(piece{enc: w.enc, end: true}, nil)
+	}
 	info, err := fs.Lstat(t.FS, t.Root)
 	if err != nil {
 		return w.fail("read", t.Root, err)

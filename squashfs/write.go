@@ -22,28 +22,67 @@ import (
 // Files that cannot be read are a [*SourceError],
 // data of segments that are not what they were a [*ChecksumError].
 func Write(ctx context.Context, f File, trees []Tree, opts *Options, rt *Runtime) (*Image, error) {
+	w, err := NewWriter(f, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.Add(ctx, trees, rt); err != nil {
+		return nil, err
+	}
+	return w.Finish()
+}
+
+// A Writer does what [Write] does, in several goes.
+// So what is in the trees can be looked at before the last of them is made.
+type Writer struct{ w writer }
+
+// NewWriter begins an image. A nil opts means the zero value.
+func NewWriter(f File, opts *Options) (*Writer, error) {
 	l, err := newLayout(opts)
 	if err != nil {
 		return nil, err
 	}
+	return &Writer{writer{layout: l, f: f}}, nil
+}
+
+// Add encodes and writes further trees. After an error, the Writer is of no use.
+func (w *Writer) Add(ctx context.Context, trees []Tree, rt *Runtime) error {
+	l := w.w.layout
 	if err := l.checkTrees(trees); err != nil {
-		return nil, err
+		return err
 	}
-	w := &writer{layout: l, f: f}
-	if err := newEncoder(l, rt).encode(ctx, trees, w); err != nil {
-		return nil, err
-	}
+	return newEncoder(l, rt).encode(ctx, trees, &w.w)
+}
+
+// Open opens the image of the trees that have been added so far.
+func (w *Writer) Open() (*FS, error) {
+	l := w.w.layout
 	head, tail, img, err := l.finish()
 	if err != nil {
 		return nil, err
 	}
-	if err := w.writeAt(tail, l.pos); err != nil {
+	start := int64(len(head))
+	return Open(&Assembly{
+		Image: *img, head: head, tail: tail, dataEnd: l.pos,
+		trees: []Tree{{Data: w.w.f}},
+		spans: []span{{pos: start, off: start, size: l.pos - start}},
+	})
+}
+
+// Finish completes the image.
+func (w *Writer) Finish() (*Image, error) {
+	l := w.w.layout
+	head, tail, img, err := l.finish()
+	if err != nil {
 		return nil, err
 	}
-	if err := f.Truncate(img.Size); err != nil {
+	if err := w.w.writeAt(tail, l.pos); err != nil {
+		return nil, err
+	}
+	if err := w.w.f.Truncate(img.Size); err != nil {
 		return nil, fmt.Errorf("squashfs: write image: %w", err)
 	}
-	if err := w.writeAt(head, 0); err != nil {
+	if err := w.w.writeAt(head, 0); err != nil {
 		return nil, err
 	}
 	return img, nil
