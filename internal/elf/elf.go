@@ -72,7 +72,11 @@ func Read(r io.ReaderAt) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.Interp, err = f.readInterp(r, table); err != nil {
+	segments, err := f.readSegments(r, table)
+	if err != nil {
+		return nil, err
+	}
+	if f.Interp, err = readInterp(r, segments); err != nil {
 		return nil, err
 	}
 	return f, nil
@@ -127,39 +131,61 @@ func readHeader(r io.ReaderAt) (*File, table, error) {
 	return f, t, nil
 }
 
-func (f *File) readInterp(r io.ReaderAt, t table) (string, error) {
+// segment is a program header.
+type segment struct {
+	kind               uint32
+	offset, addr, size uint64 // where it is in the file and in memory, and bytes in the file
+}
+
+// word reads an address, or a number of that size.
+func (f *File) word(b []byte) uint64 {
+	if f.Class == 32 {
+		return uint64(f.Order.Uint32(b))
+	}
+	return f.Order.Uint64(b)
+}
+
+func (f *File) readSegments(r io.ReaderAt, t table) ([]segment, error) {
 	if t.count == 0 {
-		return "", nil // an object file
+		return nil, nil // an object file
 	}
 	if t.count > maxEntries {
-		return "", formatError("%d program headers, want at most %d", t.count, maxEntries)
+		return nil, formatError("%d program headers, want at most %d", t.count, maxEntries)
 	}
 	want := uint16(entry64)
 	if f.Class == 32 {
 		want = entry32
 	}
 	if t.size != want {
-		return "", formatError("program headers have %d bytes, want %d", t.size, want)
+		return nil, formatError("program headers have %d bytes, want %d", t.size, want)
 	}
 	buf := make([]byte, int(t.count)*int(t.size))
 	if err := readFull(r, buf, t.offset); err != nil {
-		return "", fmt.Errorf("elf: read program headers: %w", err)
+		return nil, fmt.Errorf("elf: read program headers: %w", err)
 	}
+	var segments []segment
 	for e := buf; len(e) > 0; e = e[t.size:] {
-		if f.Order.Uint32(e) != typeInterp {
+		s := segment{kind: f.Order.Uint32(e)}
+		if f.Class == 32 {
+			s.offset, s.addr, s.size = f.word(e[4:]), f.word(e[8:]), f.word(e[16:])
+		} else {
+			s.offset, s.addr, s.size = f.word(e[8:]), f.word(e[16:]), f.word(e[32:])
+		}
+		segments = append(segments, s)
+	}
+	return segments, nil
+}
+
+func readInterp(r io.ReaderAt, segments []segment) (string, error) {
+	for _, s := range segments {
+		if s.kind != typeInterp {
 			continue
 		}
-		var offset, size uint64
-		if f.Class == 32 {
-			offset, size = uint64(f.Order.Uint32(e[4:])), uint64(f.Order.Uint32(e[16:]))
-		} else {
-			offset, size = f.Order.Uint64(e[8:]), f.Order.Uint64(e[32:])
+		if s.size > maxInterp {
+			return "", formatError("path of the loader has %d bytes, want at most %d", s.size, maxInterp)
 		}
-		if size > maxInterp {
-			return "", formatError("path of the loader has %d bytes, want at most %d", size, maxInterp)
-		}
-		name := make([]byte, size)
-		if err := readFull(r, name, offset); err != nil {
+		name := make([]byte, s.size)
+		if err := readFull(r, name, s.offset); err != nil {
 			return "", fmt.Errorf("elf: read path of the loader: %w", err)
 		}
 		text, _, terminated := bytes.Cut(name, []byte{0})

@@ -1,0 +1,135 @@
+package gpu
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Severity says how bad it is.
+type Severity string
+
+// Severities.
+const (
+	Fault   Severity = "error"   // will go wrong
+	Warning Severity = "warning" // may go wrong
+	Note    Severity = "note"    // goes well in our images
+)
+
+// Suspect is something that is likely to be wrong.
+type Suspect struct {
+	Kind     SuspectKind `json:"kind"`
+	Severity Severity    `json:"severity"`
+	Path     string      `json:"path"`          // in the image; of several, the first
+	Tree     string      `json:"tree,omitzero"` // the store path that Path lies in
+	Count    int         `json:"count"`         // of files in it that are alike
+	Text     string      `json:"text"`          // one sentence without a full stop; does not repeat Path
+	// Why are the store paths by whose references Tree is there, from a root on.
+	// New leaves it empty: it does not know references.
+	Why []string `json:"why,omitempty"`
+}
+
+// SuspectKind is a kind of suspect.
+type SuspectKind string
+
+// Kinds of suspects.
+const (
+	DriverInside  SuspectKind = "driver-inside"  // a library that must be that of the host
+	StubsOnPath   SuspectKind = "stubs-on-path"  // a directory of stubs where libraries are looked for
+	OnlyByEnv     SuspectKind = "only-by-env"    // the driver is found through LD_LIBRARY_PATH only
+	PTXOnly       SuspectKind = "ptx-only"       // all code must be compiled by the driver
+	OtherCPU      SuspectKind = "other-cpu"      // not for the image's CPU architecture
+	MixedCUDA     SuspectKind = "mixed-cuda"     // several major versions
+	HiddenCode    SuspectKind = "hidden-code"    // GPU code that cannot be read
+	DamagedFile   SuspectKind = "damaged"        // an ELF file that no loader takes
+	ShadowsDriver SuspectKind = "shadows-driver" // a file of the image is found before the host's
+)
+
+// findSuspects makes one suspect of each kind and tree.
+func (r *Report) findSuspects() {
+	type key struct {
+		kind SuspectKind
+		tree string
+	}
+	all := make(map[key]*Suspect)
+	var order []key
+	add := func(kind SuspectKind, severity Severity, p *placed, format string, args ...any) {
+		k := key{kind, p.at}
+		if s := all[k]; s != nil {
+			s.Count++
+			return
+		}
+		order = append(order, k)
+		all[k] = &Suspect{kind, severity, p.path, p.at, 1, fmt.Sprintf(format, args...), nil}
+	}
+	lookups := make(map[string][]*Lookup)
+	for i := range r.Lookups {
+		l := &r.Lookups[i]
+		lookups[l.Path] = append(lookups[l.Path], l)
+	}
+	for i := range r.files {
+		p := &r.files[i]
+		if p.Format != ELF {
+			continue
+		}
+		if name := path.Base(p.path); (isDriver(name) || isDriver(p.Soname)) && !r.isCompat(p) && !r.isStub(p) {
+			add(DriverInside, Fault, p, "is part of an NVIDIA driver, which must be that of the host's kernel: do not put it into an image")
+		}
+		for _, dir := range append(p.dirs(p.RPath), p.dirs(p.RunPath)...) {
+			if hasStubs(dir) {
+				add(StubsOnPath, Fault, p, "looks for libraries in %s: the stub of libcuda there fails with CUDA_ERROR_STUB_LIBRARY", dir)
+				break
+			}
+		}
+		for _, l := range lookups[p.path] {
+			switch {
+			case l.Closure != "" && !isCompat(storePath(l.Closure)) && !strings.HasSuffix(path.Dir(l.Closure), "/compat"):
+				add(ShadowsDriver, Warning, p, "finds %s in %s before that of the host", l.Library, path.Dir(l.Closure))
+			case l.Bare[ByNV] == "":
+				add(OnlyByEnv, Note, p, "finds %s only through LD_LIBRARY_PATH: it has no %s in its RUNPATH", l.Library, driverLink)
+			default:
+				continue
+			}
+			break
+		}
+		if p.Arch != r.Arch {
+			add(OtherCPU, Note, p, "is for %s, and most programs are for %s", p.Arch, r.Arch)
+		}
+		if p.Damaged != "" {
+			add(DamagedFile, Note, p, "is damaged: %s", p.Damaged)
+		}
+		if slices.ContainsFunc(p.Marks, hidesCode) {
+			add(HiddenCode, Note, p, "has GPU code that cannot be read (%s)", p.Marks[slices.IndexFunc(p.Marks, hidesCode)])
+		}
+		if onlyPTX(p.Code) {
+			add(PTXOnly, Warning, p, "has PTX but no machine code: the driver must compile it, "+
+				"and finds its compiler, libnvidia-ptxjitcompiler, through LD_LIBRARY_PATH only")
+		}
+	}
+	for _, k := range order {
+		r.Suspects = append(r.Suspects, *all[k])
+	}
+	majors := make(map[int]CUDAVersion)
+	for _, c := range r.CUDA {
+		majors[c.Version.Major] = c
+	}
+	if len(majors) > 1 {
+		var words []string
+		for _, m := range slices.Sorted(maps.Keys(majors)) {
+			words = append(words, fmt.Sprintf("%s (%s)", majors[m].Version, majors[m].Path))
+		}
+		last := r.CUDA[len(r.CUDA)-1]
+		r.Suspects = append(r.Suspects, Suspect{MixedCUDA, Warning, last.Path, storePath(last.Path), len(majors),
+			"is not the only CUDA: there are " + strings.Join(words, ", "), nil})
+	}
+	rank := []Severity{Fault, Warning, Note}
+	slices.SortStableFunc(r.Suspects, func(a, b Suspect) int {
+		return slices.Index(rank, a.Severity) - slices.Index(rank, b.Severity)
+	})
+}
+
+func onlyPTX(code []Code) bool {
+	return len(code) > 0 && !slices.ContainsFunc(code, func(c Code) bool { return c.Kind == SASS || c.Kind == HIP })
+}
