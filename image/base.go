@@ -92,6 +92,7 @@ func (r *Resolved) Base(ctx context.Context, rec *Record) (fs.FS, error) {
 		t.write(name, 0o644, "")
 	}
 	r.addClosureLinks(t)
+	r.addLibraries(t)
 	if err := r.addScripts(t); err != nil {
 		return nil, err
 	}
@@ -129,8 +130,13 @@ func (r *Resolved) addClosureLinks(t *tree) {
 	if r.Loader != "" {
 		t.symlink(strings.TrimPrefix(loaderPath(r.Arch), "/"), r.Loader)
 	}
-	// Where programs of nixpkgs look for the driver.
-	t.symlink("run/opengl-driver/lib", "/"+libsDir)
+	t.symlink(strings.TrimPrefix(nixDriverDir, "/"), "/"+libsDir)
+	if r.NV || r.ROCm {
+		// Without them, somebody who cannot write to the image cannot bind a driver there.
+		for _, dir := range r.driverDirs() {
+			t.mkdir(0o755, strings.TrimPrefix(dir, "/"))
+		}
+	}
 }
 
 // addFiles merges what the user adds.

@@ -113,6 +113,7 @@ func goldenImages() map[string]*image.Image {
 			hello + "/bin/hello": elfFile("amd64", loader64),
 			bash + "/bin/sh":     elfFile("amd64", loader64),
 		}), bash, hello)},
+		"gpu": gpuImage("amd64", dataCentre...),
 	}
 }
 

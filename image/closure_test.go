@@ -116,17 +116,16 @@ var helloFiles = withGlibc(files{
 
 // pythonFiles is a closure with all that the base tree can make use of.
 var pythonFiles = withGlibc(files{
-	python + "/bin/python3":                     "-> python3.12",
-	python + "/bin/python3.12":                  elfFile("amd64", loader64),
-	python + "/bin/.python3.12-wrapped":         elfFile("amd64", loader64),
-	python + "/bin/f2py":                        "#!" + python + "/bin/python3\n",
-	bash + "/bin/bash":                          elfFile("amd64", loader64),
-	bash + "/bin/sh":                            "-> bash",
-	tools + "/bin/coreutils":                    elfFile("amd64", loader64),
-	tools + "/bin/env":                          "-> coreutils",
-	cacert + "/etc/ssl/certs/ca-bundle.crt":     "certificates",
-	locales + "/lib/locale/locale-archive":      "locales",
-	locales + "/share/i18n/odd\xffname/a\nfile": "names are bytes",
+	python + "/bin/python3":                 "-> python3.12",
+	python + "/bin/python3.12":              elfFile("amd64", loader64),
+	python + "/bin/.python3.12-wrapped":     elfFile("amd64", loader64),
+	python + "/bin/f2py":                    "#!" + python + "/bin/python3\n",
+	bash + "/bin/bash":                      elfFile("amd64", loader64),
+	bash + "/bin/sh":                        "-> bash",
+	tools + "/bin/coreutils":                elfFile("amd64", loader64),
+	tools + "/bin/env":                      "-> coreutils",
+	cacert + "/etc/ssl/certs/ca-bundle.crt": "certificates",
+	locales + "/lib/locale/locale-archive":  "locales",
 })
 
 func resolve(t *testing.T, img *image.Image) *image.Resolved {

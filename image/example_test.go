@@ -50,7 +50,7 @@ func Example() {
 	fmt.Println(digest(base))
 	// Output:
 	// arm64 [/nix/store/1c1pzwb8rpyf2ai3jmcq9zxgfqzrxbgd-hello-2.12/bin/hello]
-	// a89dd8d48cdfadaa4fd526f3f4e8a929a25ebba9bbc09747c38ff893f0e33ccf
+	// d8d3ab0b4deb57de285ffae42775f3da58441eae8e7164c522ede87fb08aceaf
 }
 
 // digest returns a SHA-256 over the modes, names, and contents of all files.

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/image/gpu"
 )
 
 // Image is what a container image consists of, whatever its format.
@@ -31,6 +32,11 @@ type Image struct {
 	Files fs.FS
 
 	Config Config
+	GPU    GPU
+
+	// Facts may have what package gpu finds in objects of the closure, by their paths,
+	// so that it need not look again.
+	Facts map[closure.Path]*gpu.Facts
 }
 
 // Config says how programs of the image are started.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/image/gpu"
 )
 
 // Version is nix2img's version.
@@ -42,7 +43,11 @@ type Record struct {
 	Roots        []closure.Path `json:"roots"`             // in the order in which they were given
 	Architecture string         `json:"architecture"`      // Go's name
 	Config       Config         `json:"config"`            // as resolved: with the whole environment
+	GPU          *gpu.Summary   `json:"gpu,omitzero"`      // nil: nothing uses one, or nobody has looked
+	NV           bool           `json:"nv,omitzero"`       // it serves NVIDIA's driver; see [GPU]
+	ROCm         bool           `json:"rocm,omitzero"`     // it serves AMD's driver
 	Squashfs     *Encoding      `json:"squashfs,omitzero"` // nil: the image is not a squashfs
+	OCI          *LayerEncoding `json:"oci,omitzero"`      // nil: the image has no layers
 	Objects      []Object       `json:"objects"`           // in image order; see [closure.Closure.Objects]
 
 	ImageID  string    `json:"imageID,omitzero"`   // "sha256:" and 64 hexadecimal digits
@@ -58,6 +63,16 @@ type Encoding struct {
 	Version     string `json:"version"`          // its version, "v1.20.3" for instance
 	Format      int    `json:"format"`           // version of the encoding; see squashfs.SegmentVersion
 	ModTime     int64  `json:"modTime,omitzero"` // of the squashfs, in seconds since the epoch
+}
+
+// LayerEncoding says how the layers of an OCI image were compressed.
+type LayerEncoding struct {
+	Compression string `json:"compression"`      // codec: "gzip", "zstd", ...
+	Level       int    `json:"level,omitzero"`   // as the codec counts; 0: it has none
+	PieceSize   int    `json:"pieceSize"`        // bytes of a tar stream that are compressed on their own
+	Library     string `json:"library,omitzero"` // module path of the codec's implementation
+	Version     string `json:"version,omitzero"` // its version
+	Format      int    `json:"format"`           // version of the encoding; see oci.FormatVersion
 }
 
 // Object is a store object in an image.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/image/gpu"
 	"github.com/nix2img/nix2img/internal/elf"
 )
 
@@ -32,11 +34,20 @@ type Resolved struct {
 	// Shell and EnvProgram are what /bin/sh and /usr/bin/env lead to,
 	// absolute paths in the store. They are empty if the closure has no such program.
 	Shell, EnvProgram string
+	// NV and ROCm tell whether the image serves programs that use the GPU driver
+	// of NVIDIA and of AMD; see [GPU].
+	NV, ROCm bool
+	// Report says what the closure needs of a GPU. It is nil if nobody wants to know.
+	Report *gpu.Report
 	// Notes tell the user what to expect of the image, a sentence each, lower case, no full stop.
 	Notes []string
 
 	image *Image
 	store *store
+
+	facts  map[closure.Path]*gpu.Facts // of all objects, unless the image serves no driver
+	shield []libraryLink               // in shieldDir
+	compat *compat                     // nil: there is none, or the image does not serve NVIDIA's driver
 }
 
 // Resolve looks into the closure's files to settle what the image leaves open.
@@ -80,6 +91,9 @@ func (img *Image) Resolve(ctx context.Context) (*Resolved, error) {
 		return nil, err
 	}
 	if err := r.resolveEnv(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.resolveGPU(ctx); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -314,13 +328,7 @@ func (r *Resolved) resolveEnv(ctx context.Context) error {
 		}
 	}
 	for _, kv := range r.Config.Env {
-		key, _, _ := strings.Cut(kv, "=")
-		i := slices.IndexFunc(env, func(s string) bool { return strings.HasPrefix(s, key+"=") })
-		if i >= 0 {
-			env[i] = kv
-		} else {
-			env = append(env, kv)
-		}
+		env = setEnv(env, kv)
 	}
 	r.Config.Env = env
 	for _, kv := range env {
@@ -329,6 +337,21 @@ func (r *Resolved) resolveEnv(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// envIndex returns where in a list of KEY=value entries a key is, or -1.
+func envIndex(env []string, key string) int {
+	return slices.IndexFunc(env, func(kv string) bool { return strings.HasPrefix(kv, key+"=") })
+}
+
+// setEnv returns env with the entry kv, in the place of one with the same key.
+func setEnv(env []string, kv string) []string {
+	key, _, _ := strings.Cut(kv, "=")
+	if i := envIndex(env, key); i >= 0 {
+		env[i] = kv
+		return env
+	}
+	return append(env, kv)
 }
 
 // Record returns the build record without what only a renderer knows:
@@ -343,6 +366,11 @@ func (r *Resolved) Record() (*Record, error) {
 		Roots:        c.Roots(),
 		Architecture: r.Arch,
 		Config:       r.Config,
+		NV:           r.NV,
+		ROCm:         r.ROCm,
+	}
+	if r.Report != nil && r.Report.Use != gpu.UseNone {
+		rec.GPU = r.Report.Summary()
 	}
 	for _, o := range c.Objects() {
 		if o.NARHash.IsZero() || o.NARSize <= 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -11,7 +12,9 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/internal/elf/elftest"
 )
 
 func TestArch(t *testing.T) {
@@ -194,6 +197,26 @@ func TestResolveLeavesTheImageAlone(t *testing.T) {
 	if !reflect.DeepEqual(img.Config, want) {
 		t.Errorf("got %+v", img.Config)
 	}
+}
+
+func TestNamesAreBytes(t *testing.T) {
+	img := &image.Image{Closure: closureOf(helloFiles, hello)}
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, img.Closure.Files); err != nil {
+		t.Fatal(err)
+	}
+	odd := dir + "/" + strings.TrimPrefix(hello, storeDir+"/") + "/odd\xffname"
+	if err := os.Mkdir(odd, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"/libGL.so.1\xff", "/a\nfile"} {
+		if err := os.WriteFile(odd+name, elftest.Program("amd64", ""), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	img.Closure.Files = closure.DirFS(dir)
+	img.GPU.NV = image.Yes
+	resolve(t, img)
 }
 
 func TestResolveIsCanceled(t *testing.T) {

@@ -2,24 +2,6 @@ package image
 
 import "strings"
 
-// libsDir is where SingularityCE and Apptainer bind the libraries of the host's driver.
-const libsDir = ".singularity.d/libs"
-
-// driverDirs are where a container may have the libraries of the host's driver, in the order of preference:
-// the folder of SingularityCE and Apptainer, then those that other runtimes and their hooks use.
-var driverDirs = []string{
-	"/" + libsDir,
-	"/usr/lib64",
-	"/usr/lib/x86_64-linux-gnu",
-	"/usr/lib/aarch64-linux-gnu",
-	"/usr/lib/aarch64-linux-gnu/nvidia",
-	"/usr/lib/aarch64-linux-gnu/tegra",
-	"/usr/lib/wsl/lib",
-}
-
-// driverLibs are libraries by which such a folder is known: of NVIDIA's drivers, and of AMD's.
-var driverLibs = []string{"libcuda.so", "libnvidia-ml.so", "libnvrm_gpu.so", "libhsa-runtime64.so", "libdrm_amdgpu.so"}
-
 // addScripts adds what sets the environment, and what starts the image's program.
 //
 // SingularityCE and Apptainer evaluate the scripts in .singularity.d/env by themselves, in the order of their names,
@@ -31,10 +13,10 @@ func (r *Resolved) addScripts(t *tree) error {
 	const env = ".singularity.d/env/"
 	t.write(env+"10-nix2img.sh", 0o755, envScript(r.Config.Env))
 	t.write(env+"99-base.sh", 0o755, baseScript)
-	t.write(env+"99-nix2img.sh", 0o755, driverScript())
+	t.write(env+"99-nix2img.sh", 0o755, r.driverScript())
 
 	var lines strings.Builder
-	for _, kv := range r.Config.Env {
+	for _, kv := range r.OCIEnv() {
 		if _, value, _ := strings.Cut(kv, "="); isPlain(value) {
 			lines.WriteString(kv + "\n")
 		}
@@ -96,51 +78,6 @@ const baseScript = `#!/bin/sh
 LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}/` + libsDir + `"
 export LD_LIBRARY_PATH
 `
-
-// driverScript returns the script that has the last word on LD_LIBRARY_PATH.
-//
-// Its presence there, even without a driver, would let libraries of the host take the place of the closure's.
-// So it names only folders that have a driver,
-// and before them, if the image has it, a folder with those libraries of the closure
-// that the host's must not replace.
-//
-// Apptainer adds the user's PREPEND_LD_LIBRARY_PATH and APPEND_LD_LIBRARY_PATH later,
-// and only to a variable that is set. So for them it stays.
-func driverScript() string {
-	var patterns []string
-	for _, lib := range driverLibs {
-		patterns = append(patterns, `"$__n2i_dir"/`+lib+"*")
-	}
-	return `#!/bin/sh
-# Sets LD_LIBRARY_PATH to where the host's GPU driver is, and unsets it where there is none.
-# What the user has put into LD_LIBRARY_PATH stays in front.
-__n2i_found=
-for __n2i_dir in ` + strings.Join(driverDirs, " ") + `; do
-    for __n2i_lib in ` + strings.Join(patterns, " ") + `; do
-        if [ -e "$__n2i_lib" ]; then
-            __n2i_found="$__n2i_found:$__n2i_dir"
-            break
-        fi
-    done
-done
-if [ -n "$__n2i_found" ]; then
-    if [ -d ` + shieldDir + ` ]; then
-        __n2i_found=":` + shieldDir + `$__n2i_found"
-    fi
-    case "${LD_LIBRARY_PATH:-}" in
-    '' | /` + libsDir + `) LD_LIBRARY_PATH="${__n2i_found#:}" ;;
-    *) LD_LIBRARY_PATH="${LD_LIBRARY_PATH%:/` + libsDir + `}$__n2i_found" ;;
-    esac
-    export LD_LIBRARY_PATH
-elif [ "${LD_LIBRARY_PATH:-}${PREPEND_LD_LIBRARY_PATH:-}${APPEND_LD_LIBRARY_PATH:-}" = /` + libsDir + ` ]; then
-    unset LD_LIBRARY_PATH
-fi
-unset __n2i_found __n2i_dir __n2i_lib
-`
-}
-
-// shieldDir is where an image has those of its libraries that the host's must not replace.
-const shieldDir = "/.nix2img/shield"
 
 // selfInterpreted has the line by which SingularityCE and Apptainer know a runscript
 // that they interpret by themselves, without a shell in the image.

@@ -119,57 +119,28 @@ func TestShellsSayThatThereIsNothingToStart(t *testing.T) {
 	}
 }
 
+// TestShellsFindTheDriver has shells agree with the interpreter that runtimes embed.
 func TestShellsFindTheDriver(t *testing.T) {
-	const libs = "/.singularity.d/libs"
-	for _, test := range []struct {
-		name  string
-		files []string
-		user  string // what LD_LIBRARY_PATH is when the scripts begin
-		want  string // "-": not set
-	}{
-		{"no driver", nil, "", "-"},
-		{"no driver, but libraries", []string{libs + "/libGL.so.1"}, "", "-"},
-		{"no driver, user's", nil, "/my lib", "/my lib:" + libs},
-		{"runtime's", []string{libs + "/libcuda.so.1"}, "", libs},
-		{"runtime's, user's", []string{libs + "/libcuda.so.1"}, "/my lib", "/my lib:" + libs},
-		{"hook's", []string{"/usr/lib64/libcuda.so.550.1"}, "", "/usr/lib64"},
-		{"both", []string{"/usr/lib64/libnvidia-ml.so.1", libs + "/libcuda.so.1"}, "", libs + ":/usr/lib64"},
-		{"AMD", []string{"/usr/lib/x86_64-linux-gnu/libhsa-runtime64.so.1"}, "", "/usr/lib/x86_64-linux-gnu"},
-		{"shield", []string{libs + "/libcuda.so.1", "/.nix2img/shield/libGL.so.1"}, "", "/.nix2img/shield:" + libs},
-		{"shield, user's", []string{libs + "/libcuda.so.1", "/.nix2img/shield/libGL.so.1"}, "/a:/b", "/a:/b:/.nix2img/shield:" + libs},
-		{"shield, no driver", []string{"/.nix2img/shield/libGL.so.1"}, "", "-"},
-	} {
+	for _, c := range scriptCases() {
 		root := t.TempDir()
-		for _, file := range test.files {
-			if err := os.MkdirAll(filepath.Dir(root+file), 0o777); err != nil {
+		for name, text := range c.host {
+			if err := os.MkdirAll(filepath.Dir(root+name), 0o777); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(root+file, nil, 0o666); err != nil {
+			if err := os.WriteFile(root+name, []byte(text), 0o666); err != nil {
 				t.Fatal(err)
 			}
 		}
-		img := goldenImages()["hello"]
-		text := script(t, img, ".singularity.d/env/99-base.sh") + script(t, img, ".singularity.d/env/99-nix2img.sh") +
-			"printf %s \"${LD_LIBRARY_PATH--}\"\nset | while read -r line; do case $line in __n2i*) echo left: \"$line\";; esac; done\n"
-		text = strings.NewReplacer("/.singularity.d", root+"/.singularity.d", "/.nix2img", root+"/.nix2img", "/usr/lib", root+"/usr/lib").Replace(text)
-		var env []string
-		if test.user != "" {
-			env = []string{"LD_LIBRARY_PATH=" + test.user}
+		text := c.text(t) + "printf %s \"${LD_LIBRARY_PATH--}\"\n" +
+			"set | while read -r line; do case $line in __n2i*) echo left: \"$line\";; esac; done\n"
+		var pairs []string
+		for _, dir := range []string{"/.singularity.d", "/.nix2img", "/usr/lib", "/run/opengl-driver", "/proc/driver"} {
+			pairs = append(pairs, dir, root+dir)
 		}
+		text = strings.NewReplacer(pairs...).Replace(text)
 		for _, shell := range shells {
-			if got := strings.ReplaceAll(run(t, shell, text, env), root, ""); got != test.want {
-				t.Errorf("%s: %s: got %q, want %q", test.name, shell, got, test.want)
-			}
-		}
-		if test.want != "-" {
-			continue
-		}
-		// Apptainer adds these afterwards, but only to what is set.
-		for _, key := range []string{"PREPEND_LD_LIBRARY_PATH", "APPEND_LD_LIBRARY_PATH"} {
-			for _, shell := range shells {
-				if got := strings.ReplaceAll(run(t, shell, text, []string{key + "=/added"}), root, ""); got != libs {
-					t.Errorf("%s, %s: %s: got %q, want %q", test.name, key, shell, got, libs)
-				}
+			if got := strings.ReplaceAll(run(t, shell, text, nil), root, ""); got != c.want {
+				t.Errorf("%s: %s: got %q, want %q", c.name, shell, got, c.want)
 			}
 		}
 	}

@@ -27,6 +27,20 @@
 //
 //	mount -t squashfs -o loop,offset=32768 hello.sif /mnt
 //
+// # The OCI-SIF
+//
+// With [Options].OCI it is a file that SingularityCE 4 runs with --oci, by runc or crun.
+// The same squashfs is the only layer of an OCI image, and lies in the same place:
+//
+//	32768  OCI.Blob        the layer: application/vnd.sylabs.image.layer.v1.squashfs;
+//	                       its diffID is its digest
+//	       OCI.Blob        the configuration: environment, entrypoint, labels
+//	       OCI.Blob        the manifest
+//	       OCI.RootIndex   the index, with this one manifest
+//
+// The build record is in the root file system alone.
+// Apptainer does not run these files.
+//
 // # Same image, same bytes
 //
 // Nothing in the file depends on when, where or by whom it is written.

@@ -48,6 +48,6 @@ func ExampleWrite() {
 	fmt.Println(res.ID)
 	fmt.Printf("%x\n", h.Sum(nil))
 	// Output:
-	// sha256:48ec66bc5ccf3ba49b3f1e53c13aafa8b285efdc01888a9d421e3a0ffcc2092e
-	// e7ac70bff0f4d0e8be76c6f8a5662554e908900fa3d422a27a149900ad18bfd5
+	// sha256:6b1c62fb24288af2c0fde6202cfdfbe201a21a3c07307fe020ddc917db607ac3
+	// 922097c6dd3a9c354d85259ea3f1e310c4a6a370094c136965f0bf17a2b4835b
 }

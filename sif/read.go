@@ -8,6 +8,7 @@ import (
 	"math"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/sylabs/sif/v2/pkg/sif"
 
 	"github.com/nix2img/nix2img/image"
@@ -26,8 +27,8 @@ type Info struct {
 	Created      time.Time
 	LaunchScript string // first line of the file
 	Objects      []Object
-	// Partition is the primary system partition: the root file system.
-	// Its size is 0 if there is none.
+	// Partition is the root file system: the primary system partition,
+	// or the layer of an OCI-SIF if there is but one. Its size is 0 if there is none.
 	Partition Extent
 	// FS is the kind of file system in Partition, "Squashfs" for instance.
 	FS string
@@ -54,8 +55,8 @@ func Detect(r io.ReaderAt) bool {
 }
 
 // Read reads what a SIF file says about itself.
-// It accepts files of any writer, and reads no more than the header, the descriptors
-// and the build record. A record of a later version of nix2img is an [*image.SchemaError].
+// It accepts files of any writer, and reads no more than the header, the descriptors,
+// the build record and the manifests of an OCI-SIF. A record of a later version of nix2img is an [*image.SchemaError].
 func Read(r io.ReaderAt) (*Info, error) {
 	if !Detect(r) {
 		return nil, fmt.Errorf("sif: read: %w", ErrFormat)
@@ -73,6 +74,8 @@ func Read(r io.ReaderAt) (*Info, error) {
 		Created:      c.CreatedAt().UTC(),
 		LaunchScript: c.LaunchScript(),
 	}
+	var index Extent
+	blobs := make(map[v1.Hash]Extent)
 	c.WithDescriptors(func(d sif.Descriptor) bool {
 		o := Object{d.ID(), d.DataType().String(), d.Name(), Extent{d.Offset(), d.Size()}}
 		if err = checkExtent(r, o.Extent); err != nil {
@@ -90,11 +93,26 @@ func Read(r io.ReaderAt) (*Info, error) {
 			if o.Name == RecordName && info.RecordAt == (Extent{}) {
 				info.RecordAt = o.Extent
 			}
+		case sif.DataOCIRootIndex:
+			index = o.Extent
+		case sif.DataOCIBlob:
+			if digest, derr := d.OCIBlobDigest(); derr == nil {
+				blobs[digest] = o.Extent
+			}
 		}
 		return false
 	})
 	if err != nil {
 		return nil, err
+	}
+	if index.Size > 0 && info.Partition.Size == 0 {
+		layer, arch, err := findLayer(r, index, blobs)
+		if err != nil {
+			return nil, fmt.Errorf("sif: read: OCI-SIF: %w", err)
+		}
+		if layer.Size > 0 {
+			info.Partition, info.FS, info.Arch = layer, sif.FsSquash.String(), arch
+		}
 	}
 	if at := info.RecordAt; at.Size > 0 {
 		info.Record, err = image.ReadRecord(io.NewSectionReader(r, at.Offset, at.Size))

@@ -31,7 +31,7 @@ func Stream(ctx context.Context, w io.Writer, img *image.Image, opts *Options, r
 		return nil, err
 	}
 	f := &frame{hole: plan.Size}
-	res, err := finish(f, plan, img, &plan.Result)
+	res, err := finish(ctx, f, plan, opts, &plan.Result)
 	if err != nil {
 		return nil, err
 	}

@@ -38,6 +38,8 @@ const launchScript = "#!/usr/bin/env run-singularity\n"
 // Options is what decides the bytes. The zero value is ready to use.
 type Options struct {
 	squash.Options
+	// OCI makes an OCI-SIF, which SingularityCE 4 runs with --oci: see the package comment.
+	OCI bool
 }
 
 // Runtime is what decides only speed and reporting, never bytes.
@@ -81,29 +83,16 @@ func Write(ctx context.Context, f squashfs.File, img *image.Image, opts *Options
 	if err != nil {
 		return nil, err
 	}
-	return finish(f, io.NewSectionReader(f, PartitionOffset, root.Size), img, root)
+	return finish(ctx, f, io.NewSectionReader(f, PartitionOffset, root.Size), opts, root)
 }
 
 // finish writes all but the partition.
-func finish(f squashfs.File, partition io.ReaderAt, img *image.Image, root *squash.Result) (*Result, error) {
-	metadata, err := inspectMetadata(partition)
-	if err != nil {
-		return nil, fmt.Errorf("sif: read back the partition: %w", err)
+func finish(ctx context.Context, f squashfs.File, partition io.ReaderAt, opts *Options, root *squash.Result) (*Result, error) {
+	write := writeNative
+	if opts.OCI {
+		write = writeOCI
 	}
-	var record bytes.Buffer
-	if _, err := root.Record.WriteTo(&record); err != nil {
-		return nil, err
-	}
-	size, err := create(f, &layout{
-		imageID:   root.ID,
-		arch:      root.Record.Architecture,
-		created:   img.Config.Created,
-		partition: root.Size,
-		objects: []object{
-			{RecordName, record.Bytes()},
-			{inspectName, metadata},
-		},
-	})
+	size, err := write(ctx, f, partition, root)
 	if err != nil {
 		return nil, err
 	}
@@ -114,6 +103,28 @@ func finish(f squashfs.File, partition io.ReaderAt, img *image.Image, root *squa
 		Record:    root.Record,
 		Notes:     root.Notes,
 	}, nil
+}
+
+// writeNative writes what a SIF has round its partition, and returns the size of the file.
+func writeNative(_ context.Context, f squashfs.File, partition io.ReaderAt, root *squash.Result) (int64, error) {
+	metadata, err := inspectMetadata(partition)
+	if err != nil {
+		return 0, fmt.Errorf("sif: read back the partition: %w", err)
+	}
+	var record bytes.Buffer
+	if _, err := root.Record.WriteTo(&record); err != nil {
+		return 0, err
+	}
+	return create(f, &layout{
+		imageID:   root.ID,
+		arch:      root.Record.Architecture,
+		created:   root.Record.Config.Created,
+		partition: root.Size,
+		objects: []object{
+			{RecordName, record.Bytes()},
+			{inspectName, metadata},
+		},
+	})
 }
 
 // layout is what goes round a partition that has already been written.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image"
@@ -24,8 +25,11 @@ import (
 //
 // Any number of builds may use a cache at a time, and any of them may be killed.
 // What is in it is compared with checksums when it is used.
+//
+// Beside the segments it keeps what package gpu has found in the objects.
 type Cache struct {
 	store *cas.Store
+	known *cas.Store // facts; nil: there are none, nor are they kept
 	// foreign segments are decoded, and compared with the NAR hash, before they are used.
 	foreign bool
 }
@@ -63,40 +67,71 @@ func OpenCache(dir string, mode CacheMode) (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Cache{store, mode == ForeignCache}, nil
+	c := &Cache{store: store, foreign: mode == ForeignCache}
+	if c.foreign {
+		return c, nil // nothing proves what is known of an object but the object itself
+	}
+	c.known, err = cas.Open(filepath.Join(dir, factsDir), flags)
+	if errors.Is(err, fs.ErrNotExist) && flags&cas.ReadOnly != 0 {
+		err = nil // the cache of an earlier version
+	}
+	return c, err
 }
+
+// Dir returns the directory in which the cache lies.
+func (c *Cache) Dir() string { return c.store.Dir() }
 
 // CacheInfo tells what a cache holds.
 type CacheInfo struct {
 	Dir     string `json:"dir"`
-	Entries int    `json:"entries"`
-	Size    int64  `json:"size"` // bytes
+	Entries int    `json:"entries"` // segments
+	Size    int64  `json:"size"`    // bytes, of the facts about objects as well
 }
 
 // Info counts the entries of the cache.
 func (c *Cache) Info() (CacheInfo, error) {
 	list, err := c.store.List()
+	if err != nil {
+		return CacheInfo{}, err
+	}
 	info := CacheInfo{Dir: c.store.Dir(), Entries: len(list)}
 	for _, i := range list {
 		info.Size += i.Size
 	}
+	facts, err := c.factsSize()
+	info.Size += facts
 	return info, err
 }
 
-// Prune removes entries until those that are left take at most limit bytes,
+// Prune removes segments until what is left takes at most limit bytes,
 // and returns how many it removed and their bytes.
 // Those that have not been used for the longest time go first.
-func (c *Cache) Prune(limit int64) (n int, bytes int64, err error) { return c.store.Prune(limit) }
+// What is known of objects takes a sixteenth of the limit at most.
+func (c *Cache) Prune(limit int64) (n int, bytes int64, err error) {
+	if c.known != nil {
+		if _, bytes, err = c.known.Prune(limit / 16); err != nil {
+			return 0, bytes, err
+		}
+	}
+	facts, err := c.factsSize()
+	if err != nil {
+		return 0, bytes, err
+	}
+	n, more, err := c.store.Prune(limit - facts)
+	return n, bytes + more, err
+}
 
-// Verify decodes every entry, compares it with the NAR hash of its object, and removes it if they differ.
-// It returns how many there are, and how many it removed.
+// Verify decodes every segment, compares it with the NAR hash of its object, and removes it if they differ.
+// What is known of the objects is found again, and removed if it differs, or if there is no segment to find it in.
+// It returns how many entries it compared, and how many of them it removed because they differ.
 func (c *Cache) Verify(ctx context.Context, removed func(name string, reason error)) (n, bad int, err error) {
 	list, err := c.store.List()
 	if err != nil {
 		return 0, 0, err
 	}
+	v := factsVerifier{cache: c, done: make(map[cas.Key]bool), wrong: make(map[cas.Key]error)}
 	for _, i := range list {
-		err := c.verifyEntry(ctx, i.Key)
+		err := c.verifyEntry(ctx, i.Key, &v)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			continue // removed meanwhile
@@ -104,17 +139,21 @@ func (c *Cache) Verify(ctx context.Context, removed func(name string, reason err
 			return n, bad, ctx.Err()
 		case err != nil:
 			bad++
-			removed(i.Key.String(), err)
+			removed("segment "+i.Key.String(), err)
 			if err := c.store.Remove(i.Key); err != nil {
 				return n, bad, err
 			}
 		}
 		n++
 	}
-	return n, bad, nil
+	err = v.sweep(func(k cas.Key, err error) {
+		bad++
+		removed("facts "+k.String(), err)
+	})
+	return n + v.compared, bad, err
 }
 
-func (c *Cache) verifyEntry(ctx context.Context, k cas.Key) error {
+func (c *Cache) verifyEntry(ctx context.Context, k cas.Key, v *factsVerifier) error {
 	e, err := c.store.Get(k)
 	if err != nil {
 		return err
@@ -127,7 +166,10 @@ func (c *Cache) verifyEntry(ctx context.Context, k cas.Key) error {
 	if meta.key() != k {
 		return errors.New("it is under another key than its own")
 	}
-	return s.verify(ctx, meta.narHash, meta.options())
+	if err := s.verify(ctx, meta.narHash, meta.options()); err != nil {
+		return err
+	}
+	return v.verify(ctx, s, meta)
 }
 
 // entryMeta is what an entry knows of itself beside the segment.

@@ -39,5 +39,5 @@ func ExampleWrite() {
 	}
 	fmt.Println(res.ID)
 	// Output:
-	// sha256:8efa14242e6998015bd09677abc814584d82d880b3efed1697a14aa4ba324284
+	// sha256:342d933c138da85a418daf9e4fdedf65e09d52931fa9413689c8bdc6d235b585
 }

@@ -7,28 +7,59 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/gpu"
 	"github.com/nix2img/nix2img/squashfs"
 )
 
-// build finds the segments that exist, and settles what the image leaves open.
+// build finds the segments that exist, and settles what the image leaves open,
+// but for what depends on files that have yet to be fetched.
 func (st *store) build(ctx context.Context, img *image.Image, opts *Options) (*build, error) {
 	missing, err := st.find(ctx, img.Closure.Objects())
 	if err != nil {
 		return nil, err
 	}
-	// Objects that have been encoded are not looked at in the store any more.
-	c := *img.Closure
-	if c.Files, err = st.files(ctx, img.Closure); err != nil {
-		return nil, st.blame(ctx, err)
-	}
-	b, err := newBuild(ctx, &image.Image{Closure: &c, Files: img.Files, Config: img.Config}, opts)
+	b, err := newBuild(img, opts)
 	if err != nil {
-		return nil, st.blame(ctx, err)
+		return nil, err
 	}
 	for _, o := range missing {
 		b.missing += o.NARSize
 	}
-	return b, nil
+	if b.remote(missing) {
+		return b, nil
+	}
+	// Objects that have been encoded are not looked at in the store any more.
+	files, err := st.files(ctx, img.Closure)
+	if err != nil {
+		return nil, st.blame(ctx, err)
+	}
+	return b, st.resolve(ctx, b, files)
+}
+
+// resolve settles what depends on the closure's files.
+func (st *store) resolve(ctx context.Context, b *build, files fs.FS) (err error) {
+	c := *b.image.Closure
+	c.Files = files
+	settled := *b.image
+	settled.Closure = &c
+	if settled.Facts == nil && !settled.GPU.None() {
+		if settled.Facts, err = st.facts(ctx, b.objects, files); err != nil {
+			return st.blame(ctx, err)
+		}
+	}
+	refused := false
+	if accept := settled.GPU.Accept; accept != nil {
+		settled.GPU.Accept = func(r *gpu.Report) error {
+			err := accept(r)
+			refused = err != nil
+			return err
+		}
+	}
+	b.resolved, err = settled.Resolve(ctx)
+	if err != nil && !refused {
+		err = st.blame(ctx, err)
+	}
+	return err
 }
 
 // files presents the files of a closure: those of objects that have a segment as they are in there,

@@ -66,6 +66,15 @@ func (st *store) plan(ctx context.Context, b *build) (*Plan, error) {
 	if _, err := st.encode(ctx, b); err != nil {
 		return nil, err
 	}
+	if b.resolved == nil {
+		files, err := st.files(ctx, b.image.Closure)
+		if err != nil {
+			return nil, st.blame(ctx, err)
+		}
+		if err := st.resolve(ctx, b, files); err != nil {
+			return nil, err
+		}
+	}
 	base, err := b.base(ctx)
 	if err != nil {
 		return nil, err

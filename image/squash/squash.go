@@ -110,6 +110,9 @@ func writeImage(ctx context.Context, f squashfs.File, img *image.Image, opts *Op
 
 // writeInPlace writes an image while its segments are still being made: each straight to its place.
 func (st *store) writeInPlace(ctx context.Context, f squashfs.File, b *build) (*Result, error) {
+	if b.resolved == nil {
+		return st.writeFetched(ctx, f, b)
+	}
 	base, err := b.base(ctx)
 	if err != nil {
 		return nil, err
@@ -139,28 +142,30 @@ func (st *store) writePlan(ctx context.Context, f squashfs.File, b *build) (*Res
 
 // A build is an image on its way to become a squashfs.
 type build struct {
+	image    *image.Image
 	objects  []closure.Object
-	files    fs.FS
+	files    fs.FS // of the objects
 	narSize  int64
-	missing  int64 // NAR size of the objects that have no segment
-	resolved *image.Resolved
+	missing  int64            // NAR size of the objects that have no segment
+	fetch    closure.Fetch    // of objects that come from far away
+	resolved *image.Resolved  // nil: they have to be encoded first
 	opts     squashfs.Options // complete
 	encoding image.Encoding
 }
 
-// newBuild settles all that the image and the options leave open.
-func newBuild(ctx context.Context, img *image.Image, opts *Options) (*build, error) {
-	resolved, err := img.Resolve(ctx)
-	if err != nil {
+// newBuild settles all that can be said without the files.
+func newBuild(img *image.Image, opts *Options) (*build, error) {
+	b := &build{
+		image:   img,
+		objects: img.Closure.Objects(),
+		files:   img.Closure.Files,
+		narSize: img.Closure.NARSize(),
+	}
+	if err := img.Config.Validate(); err != nil {
 		return nil, err
 	}
-	b := &build{
-		objects:  img.Closure.Objects(),
-		files:    img.Closure.Files,
-		narSize:  img.Closure.NARSize(),
-		resolved: resolved,
-	}
-	b.opts, b.encoding, err = opts.complete(resolved.Config.Created)
+	var err error
+	b.opts, b.encoding, err = opts.complete(img.Config.Created)
 	return b, err
 }
 

@@ -99,8 +99,8 @@ func TestSameBytes(t *testing.T) {
 // The digests change only with an entry under "Output" in the changelog.
 func TestGolden(t *testing.T) {
 	data, res := build(t, testImage(t, storeFiles()), nil, nil)
-	const wantID = "sha256:cce87e2bceb974922ba607259181c224c1e0c4190bcccfdfb25a464d00395b81"
-	const wantDigest = "sha256:7fd73b381df3260081b880dde20c303e5cf20ea298c59b7070f66e6f76c729bb"
+	const wantID = "sha256:3a0b407bdbe8628352ba294e70cfdd0cdb6e9ae3c8cd05cbe6fdcb07392f6bdb"
+	const wantDigest = "sha256:ab87a39da442442e5bafcdd90479ba713e731d22c9505c883076a974019fe7b1"
 	if res.ID != wantID {
 		t.Errorf("image ID %s, want %s", res.ID, wantID)
 	}

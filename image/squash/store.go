@@ -10,6 +10,7 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/gpu"
 	"github.com/nix2img/nix2img/internal/cas"
 	"github.com/nix2img/nix2img/squashfs"
 )
@@ -21,13 +22,15 @@ type store struct {
 	opts     squashfs.Options
 	encoding image.Encoding
 	segments map[closure.Path]*segment
-	damaged  map[closure.Hash]bool // what no source is asked for any more
+	found    map[closure.Path]*gpu.Facts // about objects that had no segment
+	damaged  map[closure.Hash]bool       // what no source is asked for any more
 	keepers  []*keeper
 	base     *cas.Writer // data of the base files
 }
 
 func newStore(opts *Options, rt *Runtime, cache *Cache, damaged map[closure.Hash]bool) (st *store, err error) {
-	st = &store{rt: rt, cache: cache, segments: make(map[closure.Path]*segment), damaged: damaged}
+	st = &store{rt: rt, cache: cache, damaged: damaged,
+		segments: make(map[closure.Path]*segment), found: make(map[closure.Path]*gpu.Facts)}
 	st.opts, st.encoding, err = opts.complete(squashfs.DefaultModTime)
 	return st, err
 }
@@ -120,6 +123,9 @@ var errDropped = errors.New("damaged segments have been dropped")
 // blame looks for the reason of an error where segments were read.
 // If their data are not what they were, it drops them and returns errDropped, else the error.
 func (st *store) blame(ctx context.Context, err error) error {
+	if err == errDropped {
+		return err
+	}
 	for _, s := range st.segments {
 		found := s.Check(contextReader{ctx, io.NewSectionReader(s.data, 0, s.Size())})
 		if _, ok := errors.AsType[*squashfs.ChecksumError](found); !ok {
@@ -171,6 +177,7 @@ func (st *store) adopt(ctx context.Context, s *segment) (*segment, error) {
 
 // encode makes the segments that are missing, and returns how many these were.
 func (st *store) encode(ctx context.Context, b *build) (int, error) {
+	defer st.fetch(ctx, b)()
 	trees, skipped := st.trees(b)
 	missing := slices.DeleteFunc(trees, func(t squashfs.Tree) bool { return t.Segment != nil })
 	return len(missing), squashfs.Encode(ctx, missing, &st.opts, b.runtime(st.rt, skipped))
@@ -191,7 +198,11 @@ func (st *store) trees(b *build) (trees []squashfs.Tree, skipped int64) {
 			st.keepers = append(st.keepers, k)
 			t.Keep = k
 		}
-		if st.cache != nil || !st.rt.SkipVerify {
+		remote := b.remote([]closure.Object{o})
+		if remote {
+			t.Nodes = fetched{b.fetch.Tree(o.Path)}
+		}
+		if st.cache != nil || remote || !st.rt.SkipVerify {
 			t.Observer = &verifier{narHash: newNARHash(), want: o}
 		}
 		trees = append(trees, t)
@@ -230,8 +241,13 @@ func (k *keeper) Done(s *squashfs.Segment) error {
 	w := k.w
 	k.w = nil
 	seg, err := k.meta().commit(w, s, k.o)
-	if err == nil {
-		k.st.segments[k.o.Path] = seg
+	if err != nil {
+		return err
 	}
-	return err
+	k.st.segments[k.o.Path] = seg
+	// Now it is certain that they are about the object.
+	if f := k.st.found[k.o.Path]; f != nil {
+		return k.st.cache.keepFacts(factsKey(k.o.NARHash), f)
+	}
+	return nil
 }

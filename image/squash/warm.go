@@ -25,7 +25,17 @@ func Warm(ctx context.Context, c *closure.Closure, opts *Options, rt *Runtime, i
 	if opts == nil {
 		opts = &Options{}
 	}
-	st, err := newStore(opts, rt, rt.Cache, nil)
+	damaged := make(map[closure.Hash]bool)
+	for {
+		objects, encoded, err = warm(ctx, c, opts, rt, damaged, i, n)
+		if err != errDropped {
+			return objects, encoded, err
+		}
+	}
+}
+
+func warm(ctx context.Context, c *closure.Closure, opts *Options, rt *Runtime, damaged map[closure.Hash]bool, i, n int) (objects, encoded int, err error) {
+	st, err := newStore(opts, rt, rt.Cache, damaged)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -34,10 +44,27 @@ func Warm(ctx context.Context, c *closure.Closure, opts *Options, rt *Runtime, i
 	for _, o := range b.objects {
 		b.narSize += o.NARSize
 	}
-	if _, err := st.find(ctx, b.objects); err != nil {
+	missing, err := st.find(ctx, b.objects)
+	if err != nil {
 		return 0, 0, err
 	}
-	encoded, err = st.encode(ctx, b)
+	// What has to be fetched is looked at when it is there.
+	remote := b.remote(missing)
+	if remote {
+		if encoded, err = st.encode(ctx, b); err != nil {
+			return 0, 0, err
+		}
+	}
+	files, err := st.files(ctx, c)
+	if err != nil {
+		return 0, 0, err
+	}
+	if _, err := st.facts(ctx, b.objects, files); err != nil {
+		return 0, 0, err
+	}
+	if !remote {
+		encoded, err = st.encode(ctx, b)
+	}
 	return len(b.objects), encoded, err
 }
 
