@@ -1,0 +1,360 @@
+package oci
+
+import (
+	"context"
+	"encoding"
+	"errors"
+	"hash"
+	"io"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+
+	"github.com/nix2img/nix2img/internal/par"
+)
+
+// A job is what is to be encoded, or only hashed, one unit after another.
+type job struct {
+	units []*unit
+	sum   *layerSum // nil: nobody wants hashes
+}
+
+// A piece is so much of a unit's tar entries as is compressed on its own.
+type piece struct {
+	job         *job
+	unit        *unit
+	first, last bool // of the unit
+	fresh       bool // raw was there first: it is to be kept
+	raw, packed []byte
+	nodes       []node // of the unit, with its last piece
+
+	s    *store
+	refs atomic.Int32 // goroutines that have yet to read it
+}
+
+// buffer returns memory for a piece, in either form.
+func (s *store) buffer() []byte {
+	select {
+	case b := <-s.buffers:
+		return b[:0]
+	default:
+		return make([]byte, 0, s.piece+s.piece/64+1024) // more than what does not compress becomes
+	}
+}
+
+func (s *store) reuse(b []byte) {
+	select {
+	case s.buffers <- b:
+	default:
+	}
+}
+
+// release gives the piece's memory to others when all have read it.
+func (p *piece) release() {
+	if p.refs.Add(-1) == 0 {
+		p.s.reuse(p.raw)
+		p.s.reuse(p.packed)
+		p.raw, p.packed = nil, nil
+	}
+}
+
+// encode goes through jobs, in order:
+//
+//	walk ──> compress or expand ──> drain ──> blob
+//	          (many at once)          ├─────> NAR hash
+//	                                  ├─────> digest     of the layer
+//	                                  └─────> diffID     of the layer
+//
+// What has a blob is expanded, for its hashes; all else is compressed and kept.
+// Pieces are cut by sizes alone, so the bytes do not depend on the number of workers.
+func (s *store) encode(ctx context.Context, jobs []*job) error {
+	workers := par.Workers(s.rt.Workers)
+	var k *keeper
+	var v *verifier
+	defer func() {
+		k.discard()
+		if v != nil {
+			v.finish()
+		}
+	}()
+	for p, err := range par.Map(ctx, workers, 2*workers+2, s.walk(ctx, jobs), s.convert) {
+		if err != nil {
+			return err
+		}
+		if p.first && p.fresh {
+			if k, err = s.keep(p.unit); err != nil {
+				return err
+			}
+			if p.unit.object != nil && (s.rt.Cache != nil || !s.rt.SkipVerify) {
+				v = newVerifier(p.unit)
+			}
+		}
+		p.refs.Store(4)
+		raw, packed, u, last, fresh := len(p.raw), len(p.packed), p.unit, p.last, p.fresh
+		if fresh {
+			if err := k.add(p); err != nil {
+				return err
+			}
+		}
+		p.job.sum.add(p)
+		if v != nil {
+			v.add(p)
+		} else {
+			p.release()
+		}
+		sum := p.job.sum
+		p.release()
+		s.report(u, int64(raw), int64(packed))
+		if !last {
+			continue
+		}
+		if v != nil {
+			err := v.finish()
+			if v = nil; err != nil {
+				return err
+			}
+		}
+		if fresh {
+			err := k.commit()
+			if k = nil; err != nil {
+				return err
+			}
+		}
+		sum.mark()
+	}
+	return nil
+}
+
+// errStopped ends a walk whose pieces nobody wants any more.
+var errStopped = errors.New("stopped")
+
+// walk gives the pieces of all units.
+func (s *store) walk(ctx context.Context, jobs []*job) func(func(*piece, error) bool) {
+	return func(yield func(*piece, error) bool) {
+		for _, j := range jobs {
+			for _, u := range j.units {
+				if err := s.walkUnit(ctx, j, u, yield); err != nil {
+					if err != errStopped {
+						yield(nil, err)
+					}
+					return
+				}
+			}
+		}
+	}
+}
+
+func (s *store) walkUnit(ctx context.Context, j *job, u *unit, yield func(*piece, error) bool) error {
+	cut := &cutter{s: s, job: j, unit: u, yield: yield}
+	if b, err := s.lookup(u); err == nil {
+		ok, err := cut.blob(b)
+		b.close()
+		if ok || err != nil {
+			return err
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := writeTar(ctx, cut, &u.source, cut.saw); err != nil {
+		if e, ok := errors.AsType[*SourceError](err); ok && u.object != nil {
+			e.Object = u.object.Path
+		}
+		return err
+	}
+	return cut.end()
+}
+
+// A cutter cuts what is written to it into pieces.
+type cutter struct {
+	s     *store
+	job   *job
+	unit  *unit
+	yield func(*piece, error) bool
+	buf   []byte
+	n     int64 // bytes so far
+	nodes []node
+	begun bool
+}
+
+// saw takes note of a file of an object.
+func (c *cutter) saw(name string, info fs.FileInfo, link string) {
+	if c.unit.object != nil {
+		c.nodes = append(c.nodes, newNode(c.unit.name, name, info, link, c.n))
+	}
+}
+
+func (c *cutter) Write(b []byte) (n int, err error) {
+	for n < len(b) {
+		if len(c.buf) == c.s.piece { // it is not the last
+			if err := c.give(&piece{raw: c.buf, fresh: true}); err != nil {
+				return n, err
+			}
+			c.buf = nil
+		}
+		if c.buf == nil {
+			c.buf = c.s.buffer()
+		}
+		m := min(len(b)-n, c.s.piece-len(c.buf))
+		c.buf = append(c.buf, b[n:n+m]...)
+		n += m
+		c.n += int64(m)
+	}
+	return n, nil
+}
+
+func (c *cutter) end() error {
+	return c.give(&piece{raw: c.buf, fresh: true, last: true, nodes: c.nodes})
+}
+
+func (c *cutter) give(p *piece) error {
+	p.s, p.job, p.unit, p.first = c.s, c.job, c.unit, !c.begun
+	c.begun = true
+	if !c.yield(p, nil) {
+		return errStopped
+	}
+	return nil
+}
+
+// blob gives the pieces of a unit that has a blob.
+// It returns false, and has given none, if the blob is damaged.
+func (c *cutter) blob(b *blob) (bool, error) {
+	var buf []byte
+	off := int64(0)
+	for _, m := range b.Members { // before hashes have taken anything in
+		var err error
+		if buf, err = b.member(buf, m, off); err == errChecksum {
+			return false, c.s.drop(c.unit)
+		} else if err != nil {
+			return false, err
+		}
+		off += int64(m.Size)
+	}
+	if c.job.sum == nil {
+		return true, nil
+	}
+	off = 0
+	for i, m := range b.Members {
+		packed, err := b.member(c.s.buffer(), m, off)
+		if err != nil {
+			return false, err
+		}
+		if err := c.give(&piece{packed: packed, last: i == len(b.Members)-1}); err != nil {
+			return false, err
+		}
+		off += int64(m.Size)
+	}
+	return true, nil
+}
+
+// convert compresses a piece, or expands it. Calls run in parallel.
+func (s *store) convert(_ context.Context, p *piece) (*piece, error) {
+	st, err := s.stream()
+	if err != nil {
+		return p, err
+	}
+	defer s.streams.Put(st)
+	if p.fresh {
+		p.packed, err = st.Append(s.buffer(), p.raw)
+	} else {
+		p.raw, err = st.Expand(s.buffer(), p.packed)
+	}
+	return p, err
+}
+
+// A verifier compares the NAR hash of a store object with what has been written of it.
+type verifier struct {
+	pieces chan *piece
+	result chan error
+}
+
+func newVerifier(u *unit) *verifier {
+	v := &verifier{make(chan *piece, 2), make(chan error, 1)}
+	go func() {
+		r := &pieceReader{pieces: v.pieces}
+		err := verifyTar(r, u.object)
+		r.rest()
+		v.result <- err
+	}()
+	return v
+}
+
+func (v *verifier) add(p *piece) { v.pieces <- p }
+
+func (v *verifier) finish() error {
+	close(v.pieces)
+	return <-v.result
+}
+
+// A pieceReader reads the contents of pieces, and releases them.
+type pieceReader struct {
+	pieces <-chan *piece
+	cur    *piece
+	left   []byte
+}
+
+func (r *pieceReader) Read(b []byte) (int, error) {
+	for len(r.left) == 0 {
+		if r.cur != nil {
+			r.cur.release()
+			r.cur = nil
+		}
+		p, ok := <-r.pieces
+		if !ok {
+			return 0, io.EOF
+		}
+		r.cur, r.left = p, p.raw
+	}
+	n := copy(b, r.left)
+	r.left = r.left[n:]
+	return n, nil
+}
+
+// rest releases what has not been read.
+func (r *pieceReader) rest() {
+	if r.cur != nil {
+		r.cur.release()
+	}
+	for p := range r.pieces {
+		p.release()
+	}
+}
+
+// A hasher computes a hash on a goroutine of its own.
+type hasher struct {
+	hash  hash.Hash
+	n     int64
+	work  chan func()
+	ended sync.WaitGroup
+}
+
+func newHasher(h hash.Hash, n int64) *hasher {
+	s := &hasher{hash: h, n: n, work: make(chan func(), 4)}
+	s.ended.Go(func() {
+		for f := range s.work {
+			f()
+		}
+	})
+	return s
+}
+
+// add hashes b, and then calls done.
+func (h *hasher) add(b []byte, done func()) {
+	h.work <- func() {
+		h.hash.Write(b)
+		h.n += int64(len(b))
+		done()
+	}
+}
+
+// mark has the state of the hash put into *to, and the number of bytes so far into *n.
+func (h *hasher) mark(to *[]byte, n *int64) {
+	h.work <- func() {
+		*to, _ = h.hash.(encoding.BinaryAppender).AppendBinary(nil) // SHA-256 has no error
+		*n = h.n
+	}
+}
+
+func (h *hasher) finish() {
+	close(h.work)
+	h.ended.Wait()
+}

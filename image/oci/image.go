@@ -1,0 +1,332 @@
+package oci
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/image"
+)
+
+// PathsAnnotation is the annotation of a layer that lists its store objects: base names, separated by spaces.
+const PathsAnnotation = "org.nix2img.layer.paths"
+
+// Options is what decides the bytes, beside the image.
+type Options struct {
+	// Compression is the codec: gzip, zstd, zstd-go or none. Empty means gzip, which everybody reads.
+	Compression string
+	// Level is the codec's. Zero means its default, but 6 for gzip.
+	Level int
+	// Layering says which store objects share a layer.
+	Layering Layering
+	// User is who runs programs: "USER", "UID", "UID:GID" and so on. Empty means root.
+	User string
+	// ExposedPorts are those at which the image's programs listen: "8080/tcp".
+	ExposedPorts []string
+	// Annotations are put into the manifest.
+	Annotations map[string]string
+}
+
+// Validate checks the compression.
+func (o *Options) Validate() error {
+	_, err := newCoding(o.Compression, o.Level)
+	return err
+}
+
+// Runtime is what decides only speed and reporting, never bytes.
+type Runtime struct {
+	// Workers is how many goroutines compress. Zero means GOMAXPROCS.
+	Workers int
+	// SkipVerify leaves the NAR hashes of files unchecked.
+	// It does not apply to what goes into a cache.
+	SkipVerify bool
+	// Cache keeps what has been compressed. Nil means none: temporary files are used.
+	Cache *Cache
+	// TempDir is where temporary files go. Empty means that of the system.
+	TempDir string
+	// Progress, if not nil, is called with the work done so far. Calls do not overlap.
+	Progress func(Progress)
+	// Note, if not nil, is told of what went another way than it should, a sentence each.
+	Note func(string)
+}
+
+func (rt *Runtime) note(format string, args ...any) {
+	if rt.Note != nil {
+		rt.Note(fmt.Sprintf(format, args...))
+	}
+}
+
+// Progress tells how far a build has come.
+type Progress struct {
+	Object  string // what was compressed last: a store path, or "base files"
+	Read    int64  // bytes of tar so far
+	Total   int64  // about how many there are
+	Written int64  // bytes of layers so far
+}
+
+// An Image is a container image in the format of OCI: a v1.Image whose layers have been compressed,
+// or are known from earlier builds. It must be closed.
+type Image struct {
+	Record *image.Record // the build record, as it is in the image
+	Notes  []string      // what the user should know of the image; see [image.Resolved]
+
+	store    *store
+	layers   []*Layer
+	config   *v1.ConfigFile
+	manifest *v1.Manifest
+	// The bytes of config and manifest.
+	rawConfig, rawManifest []byte
+}
+
+var _ v1.Image = (*Image)(nil)
+
+// Build makes the layers of an image. A nil opts or rt means the zero value.
+// ctx is also that of reading layers.
+//
+// Files whose NAR hash is not the closure's are a [*closure.HashError];
+// among the other errors are [*WhiteoutError] and [*SourceError].
+func Build(ctx context.Context, img *image.Image, opts *Options, rt *Runtime) (*Image, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	if rt == nil {
+		rt = &Runtime{}
+	}
+	c, err := newCoding(opts.Compression, opts.Level)
+	if err != nil {
+		return nil, err
+	}
+	s, err := newStore(ctx, rt, c, img.Closure)
+	if err != nil {
+		return nil, err
+	}
+	built, err := s.build(img, opts)
+	for errors.Is(err, errDropped) {
+		built, err = s.build(img, opts)
+	}
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	return built, nil
+}
+
+func (s *store) build(img *image.Image, opts *Options) (*Image, error) {
+	groups, err := opts.Layering.Plan(img.Closure)
+	if err != nil {
+		return nil, err
+	}
+	b := &Image{store: s}
+	units := make(map[string]*unit)
+	for _, g := range groups {
+		l := &Layer{s: s}
+		for _, o := range g {
+			u := &unit{source{img.Closure.Files, o.Path.Base(), strings.TrimPrefix(string(o.Path), "/")}, &o}
+			l.units = append(l.units, u)
+			units[u.root] = u
+		}
+		b.layers = append(b.layers, l)
+	}
+	// Objects that have been compressed are not looked at in the store any more.
+	files := s.overlay(img.Closure, units)
+	defer files.close()
+	c := *img.Closure
+	c.Files = files
+	settled := *img
+	settled.Closure = &c
+	var unknown []closure.Object
+	if settled.Facts == nil && !img.GPU.None() && s.rt.Cache != nil {
+		if settled.Facts, unknown, err = s.facts(c.Objects(), files); err != nil {
+			return nil, err
+		}
+	}
+	resolved, err := settled.Resolve(s.ctx)
+	if err != nil {
+		return nil, err
+	}
+	b.Notes = resolved.Notes
+	if b.Record, err = resolved.Record(); err != nil {
+		return nil, err
+	}
+	base, err := resolved.Base(s.ctx, b.Record)
+	if err != nil {
+		return nil, err
+	}
+	b.layers = append(b.layers, &Layer{s: s, units: []*unit{{source{base, ".", "."}, nil}}})
+	if err := s.makeLayers(b.layers); err != nil {
+		return nil, err
+	}
+	if err := s.keepFacts(settled.Facts, unknown); err != nil {
+		return nil, err
+	}
+	return b, b.describe(resolved, opts)
+}
+
+// describe makes configuration and manifest.
+func (b *Image) describe(r *image.Resolved, opts *Options) (err error) {
+	created := v1.Time{Time: r.Config.Created.UTC()}
+	b.config = &v1.ConfigFile{
+		Architecture: r.Arch,
+		OS:           "linux",
+		Created:      created,
+		Config: v1.Config{
+			Entrypoint: r.Config.Entrypoint,
+			Cmd:        r.Config.Cmd,
+			Env:        r.OCIEnv(),
+			WorkingDir: r.Config.WorkingDir,
+			Labels:     r.Config.Labels,
+			User:       opts.User,
+		},
+		RootFS: v1.RootFS{Type: "layers"},
+	}
+	for _, port := range opts.ExposedPorts {
+		if b.config.Config.ExposedPorts == nil {
+			b.config.Config.ExposedPorts = make(map[string]struct{})
+		}
+		b.config.Config.ExposedPorts[port] = struct{}{}
+	}
+	b.manifest = &v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Annotations: annotations(r, opts)}
+	for _, l := range b.layers {
+		d, err := l.Descriptor()
+		if err != nil {
+			return err
+		}
+		b.manifest.Layers = append(b.manifest.Layers, *d)
+		b.config.RootFS.DiffIDs = append(b.config.RootFS.DiffIDs, l.summary.DiffID)
+		b.config.History = append(b.config.History, v1.History{Created: created, CreatedBy: "nix2img: " + l.describe()})
+	}
+	if b.rawConfig, err = json.Marshal(b.config); err != nil {
+		return fmt.Errorf("oci: configuration: %w", err)
+	}
+	digest, size, err := v1.SHA256(bytes.NewReader(b.rawConfig))
+	if err != nil {
+		return err
+	}
+	b.manifest.Config = v1.Descriptor{MediaType: types.OCIConfigJSON, Size: size, Digest: digest}
+	b.rawManifest, err = json.Marshal(b.manifest)
+	return err
+}
+
+// annotations are those that are asked for, and the labels that the OCI specification defines as annotations.
+func annotations(r *image.Resolved, opts *Options) map[string]string {
+	all := make(map[string]string)
+	for key, value := range r.Config.Labels {
+		if strings.HasPrefix(key, "org.opencontainers.image.") {
+			all[key] = value
+		}
+	}
+	maps.Copy(all, opts.Annotations)
+	if len(all) == 0 {
+		return nil
+	}
+	return all
+}
+
+// describe says in a few words what is in the layer.
+func (l *Layer) describe() string {
+	if l.units[0].object == nil {
+		return "base files"
+	}
+	largest := slices.MaxFunc(l.units, func(a, b *unit) int { return cmp.Compare(a.object.NARSize, b.object.NARSize) })
+	if len(l.units) == 1 {
+		return largest.object.Path.Name()
+	}
+	return fmt.Sprintf("%d paths, largest: %s", len(l.units), largest.object.Path.Name())
+}
+
+// Descriptor describes the layer as the manifest does.
+func (l *Layer) Descriptor() (*v1.Descriptor, error) {
+	mediaType, err := l.MediaType()
+	d := &v1.Descriptor{MediaType: mediaType, Size: l.summary.Size, Digest: l.summary.Digest}
+	if paths := l.Paths(); paths != nil {
+		names := make([]string, len(paths))
+		for i, p := range paths {
+			names[i] = p.Base()
+		}
+		d.Annotations = map[string]string{PathsAnnotation: strings.Join(names, " ")}
+	}
+	return d, err
+}
+
+// Paths returns the paths of the store objects in the layer; none for the base files.
+func (l *Layer) Paths() (paths []closure.Path) {
+	for _, u := range l.units {
+		if u.object != nil {
+			paths = append(paths, u.object.Path)
+		}
+	}
+	return paths
+}
+
+// Close removes the image's temporary files. Then its layers can be read no more.
+func (b *Image) Close() error { return b.store.Close() }
+
+// Layers returns the layers, the lowest first. The last one has the base files.
+func (b *Image) Layers() ([]v1.Layer, error) {
+	var list []v1.Layer
+	for _, l := range b.layers {
+		list = append(list, l)
+	}
+	return list, nil
+}
+
+// MediaType returns that of an OCI manifest.
+func (b *Image) MediaType() (types.MediaType, error) { return b.manifest.MediaType, nil }
+
+// Size returns the size of the manifest.
+func (b *Image) Size() (int64, error) { return int64(len(b.rawManifest)), nil }
+
+// ConfigName returns the digest of the configuration.
+func (b *Image) ConfigName() (v1.Hash, error) { return b.manifest.Config.Digest, nil }
+
+// ConfigFile returns the configuration.
+func (b *Image) ConfigFile() (*v1.ConfigFile, error) { return b.config.DeepCopy(), nil }
+
+// RawConfigFile returns the bytes of the configuration.
+func (b *Image) RawConfigFile() ([]byte, error) { return b.rawConfig, nil }
+
+// Digest returns the digest of the manifest.
+func (b *Image) Digest() (v1.Hash, error) {
+	h, _, err := v1.SHA256(bytes.NewReader(b.rawManifest))
+	return h, err
+}
+
+// Manifest returns the manifest.
+func (b *Image) Manifest() (*v1.Manifest, error) { return b.manifest.DeepCopy(), nil }
+
+// RawManifest returns the bytes of the manifest.
+func (b *Image) RawManifest() ([]byte, error) { return b.rawManifest, nil }
+
+// LayerByDigest returns the layer, or the configuration as if it were one, with the given digest.
+func (b *Image) LayerByDigest(h v1.Hash) (v1.Layer, error) {
+	if h == b.manifest.Config.Digest {
+		return partial.ConfigLayer(b)
+	}
+	for _, l := range b.layers {
+		if l.summary.Digest == h {
+			return l, nil
+		}
+	}
+	return nil, fmt.Errorf("oci: no layer %s", h)
+}
+
+// LayerByDiffID returns the layer with the given diffID.
+func (b *Image) LayerByDiffID(h v1.Hash) (v1.Layer, error) {
+	for _, l := range b.layers {
+		if l.summary.DiffID == h {
+			return l, nil
+		}
+	}
+	return nil, fmt.Errorf("oci: no layer with diffID %s", h)
+}

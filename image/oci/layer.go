@@ -1,0 +1,291 @@
+package oci
+
+import (
+	"crypto/sha256"
+	"encoding"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// A Layer is a layer of an [Image]: the compressed tar entries of some store objects, or the base files.
+// Its digest, diffID and size are known. Its bytes are those of the cache, put one after another;
+// what the cache has lost meanwhile is compressed again.
+type Layer struct {
+	summary
+	s     *store
+	units []*unit
+}
+
+var _ v1.Layer = (*Layer)(nil)
+
+// Digest returns the SHA-256 of the compressed layer.
+func (l *Layer) Digest() (v1.Hash, error) { return l.summary.Digest, nil }
+
+// DiffID returns the SHA-256 of the layer as a tar archive.
+func (l *Layer) DiffID() (v1.Hash, error) { return l.summary.DiffID, nil }
+
+// Size returns the size of the compressed layer in bytes.
+func (l *Layer) Size() (int64, error) { return l.summary.Size, nil }
+
+// MediaType returns the type of the compressed layer.
+func (l *Layer) MediaType() (types.MediaType, error) {
+	switch l.s.codec.Name {
+	case "gzip":
+		return types.OCILayer, nil
+	case "none":
+		return types.OCIUncompressedLayer, nil
+	}
+	return types.OCILayerZStd, nil
+}
+
+// header is what the layer begins with. The base files bring the directories along.
+func (l *Layer) header() *piece { return l.s.headerOf(l.units) }
+
+func (s *store) headerOf(units []*unit) *piece {
+	if units[0].object == nil {
+		return &piece{}
+	}
+	return &s.header
+}
+
+// Compressed opens the compressed layer. It can be opened any number of times, also at a time.
+func (l *Layer) Compressed() (io.ReadCloser, error) { return l.open(false), nil }
+
+// Uncompressed opens the layer as a tar archive.
+func (l *Layer) Uncompressed() (io.ReadCloser, error) { return l.open(true), nil }
+
+func (l *Layer) open(expand bool) *layerReader {
+	r := &layerReader{l: l, expand: expand, cur: l.header().packed}
+	if expand {
+		r.cur = l.header().raw
+	}
+	return r
+}
+
+// A layerReader reads a layer, member by member.
+type layerReader struct {
+	l      *Layer
+	expand bool
+
+	unit, member int // what comes after cur; unit == len(units): the trailer, and more: nothing
+	blob         *blob
+	off          int64 // of the member in blob
+	cur          []byte
+	packed, raw  []byte // memory
+	remade       bool   // the blob was damaged
+}
+
+func (r *layerReader) Read(b []byte) (int, error) {
+	for len(r.cur) == 0 {
+		if err := r.next(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(b, r.cur)
+	r.cur = r.cur[n:]
+	return n, nil
+}
+
+// WriteTo spares [io.Copy] a copy.
+func (r *layerReader) WriteTo(w io.Writer) (n int64, err error) {
+	for {
+		m, err := w.Write(r.cur)
+		n += int64(m)
+		r.cur = r.cur[m:]
+		if err == nil {
+			err = r.next()
+		}
+		if err == io.EOF {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+}
+
+// next reads the next member to cur.
+func (r *layerReader) next() error {
+	s := r.l.s
+	if err := s.ctx.Err(); err != nil {
+		return err
+	}
+	if r.unit >= len(r.l.units) {
+		if r.unit++; r.unit > len(r.l.units)+1 {
+			return io.EOF
+		}
+		r.cur = s.trailer.packed
+		if r.expand {
+			r.cur = s.trailer.raw
+		}
+		return nil
+	}
+	u := r.l.units[r.unit]
+	if r.blob == nil {
+		b, err := s.open(u)
+		if err != nil {
+			return err
+		}
+		r.blob = b
+	}
+	m := r.blob.Members[r.member]
+	var err error
+	if r.packed, err = r.blob.member(r.packed, m, r.off); err == errChecksum && !r.remade {
+		// Made again, it has the same bytes.
+		r.blob.close()
+		r.blob, r.remade = nil, true
+		return s.drop(u)
+	}
+	if err != nil {
+		return fmt.Errorf("oci: read layer: /%s: %w", u.name, err)
+	}
+	r.cur = r.packed
+	if r.expand {
+		st, err := s.stream()
+		if err != nil {
+			return err
+		}
+		defer s.streams.Put(st)
+		if r.raw == nil {
+			r.raw = make([]byte, 0, s.piece)
+		}
+		if r.cur, err = st.Expand(r.raw[:0], r.packed); err != nil {
+			return fmt.Errorf("oci: read layer: /%s: %w", u.name, err)
+		}
+	}
+	r.off += int64(m.Size)
+	if r.member++; r.member == len(r.blob.Members) {
+		err = r.blob.close()
+		r.blob, r.member, r.off, r.remade = nil, 0, 0, false
+		r.unit++
+	}
+	return err
+}
+
+func (r *layerReader) Close() error {
+	if r.blob == nil {
+		return nil
+	}
+	b := r.blob
+	r.blob = nil
+	return b.close()
+}
+
+// A layerSum computes what is to be known of a layer.
+// A nil layerSum is for pieces of which no hash is wanted.
+type layerSum struct {
+	s              *store
+	digest, diffID *hasher
+	chain          chain   // of what has been hashed
+	rest           []*unit // what has not
+	states         []*state
+	keys           []chain // of states
+	stopped        bool
+}
+
+// stateEvery is how many bytes of tar lie between two states that are kept, at least.
+const stateEvery = 1 << 20
+
+// newLayerSum begins with the last state that the cache has of a layer of the given units.
+func (s *store) newLayerSum(units []*unit, begin chain) (*layerSum, error) {
+	digest, diffID := sha256.New(), sha256.New()
+	chains := make([]chain, len(units)+1)
+	chains[0] = begin
+	cached := s.rt.Cache != nil
+	for i, u := range units {
+		if u.object == nil {
+			cached = false
+			break
+		}
+		chains[i+1] = chains[i].add(u.object)
+	}
+	for i := len(units); i > 0 && cached; i-- {
+		var st state
+		err := getJSON(s.cas, chains[i].stateKey(), &st)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = digest.(encoding.BinaryUnmarshaler).UnmarshalBinary(st.Digest)
+		}
+		if err == nil {
+			err = diffID.(encoding.BinaryUnmarshaler).UnmarshalBinary(st.DiffID)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("oci: state of a layer: %w", err)
+		}
+		return &layerSum{s, newHasher(digest, st.Size), newHasher(diffID, st.Raw), chains[i], units[i:], nil, nil, false}, nil
+	}
+	l := &layerSum{s, newHasher(digest, 0), newHasher(diffID, 0), begin, units, nil, nil, false}
+	h := s.headerOf(units)
+	l.digest.add(h.packed, func() {})
+	l.diffID.add(h.raw, func() {})
+	return l, nil
+}
+
+// add hashes a piece, and releases it twice.
+func (l *layerSum) add(p *piece) {
+	if l == nil {
+		p.release()
+		p.release()
+		return
+	}
+	l.digest.add(p.packed, p.release)
+	l.diffID.add(p.raw, p.release)
+}
+
+// mark notes that a unit is complete.
+func (l *layerSum) mark() {
+	if l == nil {
+		return
+	}
+	if o := l.rest[0].object; o != nil {
+		l.chain = l.chain.add(o)
+		st := new(state)
+		l.digest.mark(&st.Digest, &st.Size)
+		l.diffID.mark(&st.DiffID, &st.Raw)
+		l.states, l.keys = append(l.states, st), append(l.keys, l.chain)
+	}
+	l.rest = l.rest[1:]
+}
+
+// finish returns the summary, and keeps it and some states in the cache.
+func (l *layerSum) finish() (*summary, error) {
+	t := &l.s.trailer
+	l.digest.add(t.packed, func() {})
+	l.diffID.add(t.raw, func() {})
+	l.stop()
+	sum := &summary{hashOf(l.digest), hashOf(l.diffID), l.digest.n}
+	if l.s.rt.Cache == nil || len(l.states) == 0 {
+		return sum, nil
+	}
+	last := int64(0)
+	for i, st := range l.states {
+		if st.Raw-last < stateEvery {
+			continue
+		}
+		last = st.Raw
+		if err := putJSON(l.s.cas, l.keys[i].stateKey(), st); err != nil {
+			return nil, err
+		}
+	}
+	return sum, putJSON(l.s.cas, l.chain.layerKey(), sum)
+}
+
+// stop ends the goroutines.
+func (l *layerSum) stop() {
+	if !l.stopped {
+		l.stopped = true
+		l.digest.finish()
+		l.diffID.finish()
+	}
+}
+
+func hashOf(h *hasher) v1.Hash {
+	return v1.Hash{Algorithm: "sha256", Hex: fmt.Sprintf("%x", h.hash.Sum(nil))}
+}

@@ -1,0 +1,83 @@
+package oci
+
+import (
+	"errors"
+	"io/fs"
+)
+
+// makeLayers finds out what is to be known of layers.
+// Of those that the cache knows, nothing is read.
+func (s *store) makeLayers(layers []*Layer) (err error) {
+	var jobs []*job
+	var missing []*Layer
+	defer func() {
+		if err != nil {
+			for _, j := range jobs {
+				j.sum.stop()
+			}
+		}
+	}()
+	for _, l := range layers {
+		begin := s.chain(s.closure.StoreDir())
+		known, err := s.known(l, begin)
+		if err != nil {
+			return err
+		}
+		if known {
+			s.skip(l)
+			continue
+		}
+		sum, err := s.newLayerSum(l.units, begin)
+		if err != nil {
+			return err
+		}
+		missing, jobs = append(missing, l), append(jobs, &job{sum.rest, sum})
+	}
+	if err := s.encode(s.ctx, jobs); err != nil {
+		if _, ok := errors.AsType[*WhiteoutError](err); ok {
+			return whiteouts(layers)
+		}
+		return err
+	}
+	for i, l := range missing {
+		sum, err := jobs[i].sum.finish()
+		if err != nil {
+			return err
+		}
+		l.summary = *sum
+	}
+	return nil
+}
+
+// known reports whether the cache knows a layer, and fills in what it knows.
+func (s *store) known(l *Layer, c chain) (bool, error) {
+	if s.rt.Cache == nil {
+		return false, nil
+	}
+	for _, u := range l.units {
+		if u.object == nil {
+			return false, nil
+		}
+		c = c.add(u.object)
+	}
+	err := getJSON(s.cas, c.layerKey(), &l.summary)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// whiteouts lists all files that no layer can hold.
+func whiteouts(layers []*Layer) error {
+	e := new(WhiteoutError)
+	for _, l := range layers {
+		for _, u := range l.units {
+			found, err := findWhiteouts(&u.source)
+			if err != nil {
+				return err
+			}
+			e.Paths = append(e.Paths, found...)
+		}
+	}
+	return e
+}

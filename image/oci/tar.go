@@ -1,0 +1,288 @@
+package oci
+
+import (
+	"archive/tar"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/closure/nar"
+)
+
+// tarVersion is the version of the rules by which this file makes tar archives.
+const tarVersion = 1
+
+// modTime is that of every file: timestamps of Python's compiled files must not lie before their sources'.
+var modTime = time.Unix(1, 0)
+
+// A WhiteoutError reports files that no layer can hold:
+// names with the prefix .wh. stand for files that a layer removes.
+type WhiteoutError struct {
+	Paths []string // absolute
+}
+
+func (e *WhiteoutError) Error() string {
+	return fmt.Sprintf("oci: names that begin with .wh. cannot be in a layer: %s", strings.Join(e.Paths, ", "))
+}
+
+// A SourceError reports a file that cannot be read, or that a layer cannot hold.
+type SourceError struct {
+	Op     string       // what was tried: "open", "read", "encode", ...
+	Path   string       // of the file in the image
+	Object closure.Path // the store object that it is in; empty if in none
+	Err    error
+}
+
+func (e *SourceError) Error() string {
+	if pe, ok := e.Err.(*fs.PathError); ok { // it knows better where the file lies
+		return "oci: " + pe.Error()
+	}
+	return fmt.Sprintf("oci: %s %s: %v", e.Op, e.Path, e.Err)
+}
+
+func (e *SourceError) Unwrap() error { return e.Err }
+
+// A source is a file tree that goes into a layer.
+type source struct {
+	files fs.FS
+	root  string // in files
+	name  string // of the root in the archive; "." if its entries lie at the top
+}
+
+// tarWriter writes a tree's part of a tar archive, in the order of a NAR.
+type tarWriter struct {
+	ctx context.Context
+	src *source
+	tar *tar.Writer
+	buf []byte
+	saw func(name string, info fs.FileInfo, link string)
+}
+
+// writeTar writes the entries of a tree, without the end of an archive.
+// It calls saw with every file, when all that comes before its contents has been written.
+func writeTar(ctx context.Context, w io.Writer, src *source, saw func(name string, info fs.FileInfo, link string)) error {
+	t := &tarWriter{ctx, src, tar.NewWriter(w), make([]byte, 128<<10), saw}
+	info, err := fs.Lstat(src.files, src.root)
+	if err != nil {
+		return t.fail("read", src.name, err)
+	}
+	if err := t.node(src.root, src.name, info); err != nil {
+		return err
+	}
+	return t.tar.Flush() // pads the last file
+}
+
+func (t *tarWriter) fail(op, name string, err error) error {
+	return &SourceError{op, "/" + name, "", err}
+}
+
+// node writes the file that is name in the file system and to in the archive.
+func (t *tarWriter) node(name, to string, info fs.FileInfo) error {
+	if err := t.ctx.Err(); err != nil {
+		return err
+	}
+	if isWhiteout(to) {
+		return &WhiteoutError{[]string{"/" + to}}
+	}
+	// USTAR if it can hold the entry, else PAX: so package tar chooses if no format is given.
+	h := &tar.Header{Name: to, ModTime: modTime, Mode: tarMode(info.Mode())}
+	switch info.Mode().Type() {
+	case 0:
+		h.Typeflag, h.Size = tar.TypeReg, info.Size()
+		if err := t.tar.WriteHeader(h); err != nil {
+			return t.fail("encode", to, err)
+		}
+		t.saw(to, info, "")
+		return t.contents(name, to, h.Size)
+	case fs.ModeSymlink:
+		target, err := fs.ReadLink(t.src.files, name)
+		if err != nil {
+			return t.fail("read link", to, err)
+		}
+		h.Typeflag, h.Linkname, h.Mode = tar.TypeSymlink, target, 0o777
+		if err := t.tar.WriteHeader(h); err != nil {
+			return t.fail("encode", to, err)
+		}
+		t.saw(to, info, target)
+		return nil
+	case fs.ModeDir:
+		if to != "." {
+			h.Typeflag, h.Name = tar.TypeDir, to+"/"
+			if err := t.tar.WriteHeader(h); err != nil {
+				return t.fail("encode", to, err)
+			}
+		}
+		t.saw(to, info, "")
+		return t.entries(name, to)
+	}
+	return t.fail("encode", to, errors.New("neither a regular file, a directory nor a symbolic link"))
+}
+
+func tarMode(m fs.FileMode) int64 {
+	mode := int64(m.Perm())
+	if m&fs.ModeSetuid != 0 {
+		mode |= 0o4000
+	}
+	if m&fs.ModeSetgid != 0 {
+		mode |= 0o2000
+	}
+	if m&fs.ModeSticky != 0 {
+		mode |= 0o1000
+	}
+	return mode
+}
+
+func (t *tarWriter) entries(name, to string) error {
+	list, err := fs.ReadDir(t.src.files, name)
+	if err != nil {
+		return t.fail("read directory", to, err)
+	}
+	for _, entry := range list {
+		info, err := entry.Info()
+		if err != nil {
+			return t.fail("read", join(to, entry.Name()), err)
+		}
+		if err := t.node(join(name, entry.Name()), join(to, entry.Name()), info); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func join(dir, base string) string {
+	if dir == "." {
+		return base
+	}
+	return dir + "/" + base
+}
+
+func (t *tarWriter) contents(name, to string, size int64) error {
+	if size == 0 {
+		return nil
+	}
+	f, err := t.src.files.Open(name)
+	if err != nil {
+		return t.fail("open", to, err)
+	}
+	defer f.Close()
+	for size > 0 {
+		if err := t.ctx.Err(); err != nil {
+			return err
+		}
+		p := t.buf[:min(size, int64(len(t.buf)))]
+		if _, err := io.ReadFull(f, p); err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return t.fail("read", to, err)
+		}
+		if _, err := t.tar.Write(p); err != nil {
+			return err // not the source's
+		}
+		size -= int64(len(p))
+	}
+	if n, _ := f.Read(t.buf[:1]); n > 0 {
+		return t.fail("read", to, errors.New("the file grew while it was read"))
+	}
+	return nil
+}
+
+// dirHeader is the part of an archive that has a directory and those above it, but the root.
+func dirHeader(dir string) []byte {
+	var b strings.Builder
+	w := tar.NewWriter(&b)
+	name := ""
+	for elem := range strings.SplitSeq(strings.Trim(dir, "/"), "/") {
+		name += elem + "/"
+		h := &tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o755, ModTime: modTime}
+		if err := w.WriteHeader(h); err != nil {
+			panic(err) // the directory of a store has no NUL in it
+		}
+	}
+	return []byte(b.String())
+}
+
+// tarEnd is how every archive ends.
+var tarEnd = make([]byte, 1024)
+
+// verifyTar compares the part of a tar archive that [writeTar] makes of a store object with the object's NAR hash.
+// The error is a [*closure.HashError] if there is one.
+func verifyTar(r io.Reader, o *closure.Object) error {
+	hash := &counter{Hash: sha256.New()}
+	w := nar.NewWriter(hash)
+	root := strings.TrimPrefix(string(o.Path), "/")
+	buf := make([]byte, 128<<10)
+	for tr := tar.NewReader(r); ; {
+		th, err := tr.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		name, ok := strings.CutPrefix(strings.TrimSuffix(th.Name, "/"), root)
+		if !ok {
+			return fmt.Errorf("oci: %s is not below %s", th.Name, root)
+		}
+		nh := &nar.Header{Path: strings.TrimPrefix(name, "/"), Mode: th.FileInfo().Mode(), Size: th.Size, LinkTarget: th.Linkname}
+		if err := w.WriteHeader(nh); err != nil {
+			return err
+		}
+		if _, err := io.CopyBuffer(w, tr, buf); err != nil {
+			return err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	if sum := closure.Hash(hash.Sum(nil)); sum != o.NARHash || hash.n != o.NARSize {
+		return &closure.HashError{Path: o.Path, Want: o.NARHash, WantSize: o.NARSize, Got: sum, GotSize: hash.n}
+	}
+	return nil
+}
+
+// A counter is a hash that counts.
+type counter struct {
+	hash.Hash
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n += int64(len(p))
+	return c.Hash.Write(p)
+}
+
+// findWhiteouts lists the files of a tree that no layer can hold.
+func findWhiteouts(src *source) (found []string, err error) {
+	var visit func(name, to string, dir bool) error
+	visit = func(name, to string, dir bool) error {
+		if isWhiteout(to) {
+			found = append(found, "/"+to)
+		}
+		if !dir {
+			return nil
+		}
+		list, err := fs.ReadDir(src.files, name)
+		for _, entry := range list {
+			if err == nil {
+				err = visit(join(name, entry.Name()), join(to, entry.Name()), entry.IsDir())
+			}
+		}
+		return err
+	}
+	info, err := fs.Lstat(src.files, src.root)
+	if err != nil {
+		return nil, err
+	}
+	return found, visit(src.root, src.name, info.IsDir())
+}
+
+func isWhiteout(name string) bool { return strings.HasPrefix(path.Base(name), ".wh.") }

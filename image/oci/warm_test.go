@@ -1,0 +1,162 @@
+package oci_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/nix2img/nix2img/image/oci"
+)
+
+// only is a store of which just the objects with the given name may be asked for.
+type only struct {
+	t    testing.TB
+	fsys fs.FS
+	base string
+}
+
+func (o only) check(name string) {
+	if name != o.base && !strings.HasPrefix(name, o.base+"/") {
+		o.t.Errorf("%s is asked for", name)
+	}
+}
+
+func (o only) Open(name string) (fs.File, error) {
+	o.check(name)
+	return o.fsys.Open(name)
+}
+
+func (o only) Lstat(name string) (fs.FileInfo, error) {
+	o.check(name)
+	return fs.Lstat(o.fsys, name)
+}
+
+func (o only) ReadLink(name string) (string, error) {
+	o.check(name)
+	return fs.ReadLink(o.fsys, name)
+}
+
+// What has been compressed is not read again: not in the same image, nor in one of which a part has changed.
+func TestWarm(t *testing.T) {
+	dir := t.TempDir()
+	build(t, testImage(t, app, written(t, storeFiles())), nil, &oci.Runtime{Cache: openCache(t, dir)})
+
+	again := build(t, testImage(t, app, closed{t}), nil, &oci.Runtime{Cache: openCache(t, dir)})
+	contents(t, again)
+
+	files := written(t, storeFiles())
+	one := &oci.Options{Layering: oci.Layering{Max: 2}} // so the layer begins with what is known
+	b := build(t, testImage(t, app2, only{t, files, filepath.Base(app2)}), one, &oci.Runtime{Cache: openCache(t, dir)})
+	contents(t, b)
+	cold := build(t, testImage(t, app2, files), one, nil)
+	if d1, d2 := must(cold.Digest()), must(b.Digest()); d1 != d2 {
+		t.Errorf("digest %s, not %s", d2, d1)
+	}
+}
+
+// A layer goes on from the state of another one that begins alike.
+func TestResume(t *testing.T) {
+	dir := t.TempDir()
+	one := &oci.Options{Layering: oci.Layering{Max: 2}}
+	files := written(t, storeFiles())
+	read := func(root string, cache *oci.Cache) (digest string, bytes int64) {
+		rt := &oci.Runtime{Cache: cache, Progress: func(p oci.Progress) { bytes = p.Written }}
+		return must(build(t, testImage(t, root, files), one, rt).Digest()).String(), bytes
+	}
+	_, first := read(app, openCache(t, dir))
+	digest, second := read(app2, openCache(t, dir))
+	if want, _ := read(app2, nil); digest != want {
+		t.Errorf("digest %s, not %s", digest, want)
+	}
+	if second > first/10 {
+		t.Errorf("went through %d bytes, after %d", second, first)
+	}
+}
+
+func TestVerifyCache(t *testing.T) {
+	dir := t.TempDir()
+	files := written(t, storeFiles())
+	for _, codec := range []string{"gzip", "zstd-go", "none"} {
+		build(t, testImage(t, app, files), &oci.Options{Compression: codec}, &oci.Runtime{Cache: openCache(t, dir)})
+	}
+	verify := func() (n, bad, told int) {
+		n, bad, err := openCache(t, dir).Verify(t.Context(), func(string, error) { told++ })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n, bad, told
+	}
+	if n, bad, _ := verify(); n != 6 || bad != 0 {
+		t.Errorf("%d of %d entries are bad", bad, n)
+	}
+	filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if info := must(d.Info()); !d.IsDir() && info.Size() > 100_000 {
+			data := must(os.ReadFile(name))
+			data[50_000]++
+			must(0, os.WriteFile(name, data, 0o644))
+		}
+		return err
+	})
+	if n, bad, told := verify(); n != 6 || bad != 3 || told != 3 {
+		t.Errorf("%d of %d entries are bad, and %d were told of", bad, n, told)
+	}
+	if n, bad, _ := verify(); n != 3 || bad != 0 {
+		t.Errorf("then, %d of %d entries are bad", bad, n)
+	}
+}
+
+// What is damaged or gone is made again.
+func TestDamagedCache(t *testing.T) {
+	dir := t.TempDir()
+	files := written(t, storeFiles())
+	first := build(t, testImage(t, app, files), nil, &oci.Runtime{Cache: openCache(t, dir)})
+	want := contents(t, first)
+	entries := func() (names []string) {
+		filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() {
+				names = append(names, name)
+			}
+			return err
+		})
+		return names
+	}
+	for i, name := range entries() {
+		for _, how := range []string{"gone", "short", "begin", "end"} {
+			data := must(os.ReadFile(name))
+			err := error(nil)
+			switch how {
+			case "gone":
+				err = os.Remove(name)
+			case "short":
+				err = os.WriteFile(name, data[:len(data)/2], 0o644)
+			case "begin":
+				bad := slices.Clone(data)
+				bad[len(bad)/3] ^= 1
+				err = os.WriteFile(name, bad, 0o644)
+			case "end":
+				bad := slices.Clone(data)
+				bad[len(bad)-70] ^= 1
+				err = os.WriteFile(name, bad, 0o644)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := build(t, testImage(t, app, files), nil, &oci.Runtime{Cache: openCache(t, dir)})
+			got := contents(t, b)
+			if must(b.Digest()) != must(first.Digest()) || len(got) != len(want) {
+				t.Errorf("entry %d %s: other digest", i, how)
+			}
+			for j := range got {
+				if string(got[j]) != string(want[j]) {
+					t.Errorf("entry %d %s: layer %d has other bytes", i, how, j)
+				}
+			}
+			if err := os.WriteFile(name, data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
