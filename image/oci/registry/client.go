@@ -1,0 +1,199 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+)
+
+// Runtime is what decides speed and reporting, and with whose rights things are done.
+// A nil Runtime is the zero value.
+type Runtime struct {
+	// Keychain finds credentials. Nil means that there are none.
+	Keychain authn.Keychain
+	// Transport carries the requests. It must end those that get no answer.
+	// Nil means go-containerregistry's, which goes by the proxies that the environment names.
+	Transport http.RoundTripper
+	// Jobs is how many blobs are on their way at a time. Zero means 4.
+	Jobs int
+	// ChunkSize is how many bytes are sent in one request. Zero means 64 MiB:
+	// there are proxies that take no more than 100 MB.
+	ChunkSize int64
+	// Pause is the time between the first failure and the second attempt. Zero means half a second.
+	Pause time.Duration
+	// MountFrom has repositories of the same registry that may have the blobs already.
+	MountFrom []name.Repository
+	// Progress, if not nil, is told how far sending has come. Calls do not overlap.
+	Progress func(Progress)
+	// Note, if not nil, is told of what went another way than it should, a sentence each.
+	Note func(string)
+}
+
+// Progress tells how far it is. All numbers are bytes of blobs.
+type Progress struct {
+	Done  int64 // sent, or found to be there
+	Total int64 // of the whole image
+	Sent  int64 // sent, what was sent twice counting twice
+}
+
+// Error is what came of a conversation with a registry.
+type Error struct {
+	Host   string
+	Status int // the HTTP status, 0 if there was no answer
+	Err    error
+
+	wait time.Duration // that the registry asks for
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// DigestError reports contents that are not those that were asked for.
+type DigestError struct {
+	Want, Got v1.Hash
+}
+
+func (e *DigestError) Error() string {
+	return fmt.Sprintf("digest is %s, want %s", e.Got, e.Want)
+}
+
+// A session is a conversation about one repository.
+type session struct {
+	*Runtime
+	repo   name.Repository
+	client *http.Client
+
+	mu       sync.Mutex // of what follows, and of Progress and Note
+	progress Progress
+}
+
+// open begins a conversation. Actions are those of [transport], for the token that it takes.
+func open(ctx context.Context, repo name.Repository, rt *Runtime, action string) (*session, error) {
+	s := &session{Runtime: new(Runtime), repo: repo}
+	if rt != nil {
+		*s.Runtime = *rt
+	}
+	if s.Transport == nil {
+		s.Transport = remote.DefaultTransport
+	}
+	if s.Jobs <= 0 {
+		s.Jobs = 4
+	}
+	if s.ChunkSize <= 0 {
+		s.ChunkSize = 64 << 20
+	}
+	if s.Pause <= 0 {
+		s.Pause = time.Second / 2
+	}
+	auth := authn.Anonymous
+	if s.Keychain != nil {
+		var err error
+		if auth, err = authn.Resolve(ctx, s.Keychain, repo); err != nil {
+			return nil, fmt.Errorf("credentials for %s: %w", repo.RegistryStr(), err)
+		}
+	}
+	scopes := []string{repo.Scope(action)}
+	for _, from := range s.MountFrom {
+		scopes = append(scopes, from.Scope(transport.PullScope))
+	}
+	t, err := transport.NewWithContext(ctx, repo.Registry, auth, &retrier{inner: s.Transport, pause: s.Pause, note: s.note}, scopes)
+	if err != nil {
+		return nil, s.fail(ctx, err)
+	}
+	s.client = &http.Client{Transport: t}
+	return s, nil
+}
+
+func (s *session) note(format string, args ...any) {
+	if s.Note != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.Note(fmt.Sprintf(format, args...))
+	}
+}
+
+// advance reports bytes that have been dealt with, and how many of them were sent.
+func (s *session) advance(done, sent int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.progress.Done += done
+	s.progress.Sent += sent
+	if s.Progress != nil {
+		s.Progress(s.progress)
+	}
+}
+
+// fail makes an [*Error] of what went wrong, unless ctx has ended it.
+func (s *session) fail(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	e := &Error{Host: s.repo.RegistryStr(), Err: err}
+	if t, ok := errors.AsType[*transport.Error](err); ok {
+		e.Status = t.StatusCode
+	}
+	return e
+}
+
+// failf is fail for an answer that makes no sense.
+func (s *session) failf(format string, args ...any) error {
+	return &Error{Host: s.repo.RegistryStr(), Status: http.StatusOK, Err: fmt.Errorf(format, args...)}
+}
+
+// url returns the address of something in the repository.
+func (s *session) url(elems ...string) string {
+	u := url.URL{Scheme: s.repo.Scheme(), Host: s.repo.RegistryStr(), Path: "/v2/" + s.repo.RepositoryStr() + "/" + strings.Join(elems, "/")}
+	return u.String()
+}
+
+// request makes a request. It is repeated if need be, unless it has a body that [http.NewRequest] cannot have twice.
+func (s *session) request(ctx context.Context, method, url string, body io.Reader) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, body)
+	if err != nil {
+		return nil, s.fail(ctx, err)
+	}
+	return req, nil
+}
+
+// do sends a request and returns an answer that has one of the given statuses. The caller closes its body.
+func (s *session) do(req *http.Request, statuses ...int) (*http.Response, error) {
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return nil, s.fail(req.Context(), err)
+	}
+	if err = transport.CheckError(resp, statuses...); err == nil {
+		return resp, nil
+	}
+	resp.Body.Close()
+	err = s.fail(req.Context(), err)
+	if e, ok := errors.AsType[*Error](err); ok {
+		e.wait = retryAfter(resp.Header)
+	}
+	return nil, err
+}
+
+// ask is do for an answer of which only the header counts.
+func (s *session) ask(ctx context.Context, method, url string, statuses ...int) (*http.Response, error) {
+	req, err := s.request(ctx, method, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := s.do(req, statuses...)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body.Close()
+	return resp, nil
+}
