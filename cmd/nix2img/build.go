@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/nix2img/nix2img/image"
@@ -30,6 +31,7 @@ type builder struct {
 	source source
 
 	sif, squashfs bool
+	ociSIF        bool // with sif
 	output        string
 	encode        encoding
 	caching       caching
@@ -37,7 +39,10 @@ type builder struct {
 
 	entrypoint, workdir string
 	env, labels, files  []string
-	arch, created       string
+	arch, platform      string
+	created             string
+	gpu                 gpuUse
+	oci                 ociFlags
 
 	digest, asJSON bool
 }
@@ -45,12 +50,12 @@ type builder struct {
 func newBuild(a *app) *cobra.Command {
 	b := &builder{app: a}
 	cmd := &cobra.Command{
-		Use:   "build --sif|--squashfs [-o FILE] [flags] ROOT...",
+		Use:   "build --sif|--squashfs|--oci-sif|--oci DIR [-o FILE] [flags] ROOT...",
 		Short: "Build an image of store paths and all that they need",
 		Long: `Build an image of the given store paths (roots) and everything that they refer to.
 
 A ROOT is a store path, a path inside one, or a symbolic link that leads to one,
-such as ./result. What is in the image comes from one of three places:
+such as ./result. What is in the image comes from one of these places:
 
   by default    the database of the Nix store, which is read without Nix;
                 --store DIR is for a store whose files are below DIR/nix/store
@@ -58,9 +63,13 @@ such as ./result. What is in the image comes from one of three places:
                 nix path-info --json -r or nix-store --dump-db prints,
                 nixpkgs' closureInfo (its directory or its file registration),
                 or what a derivation gets from exportReferencesGraph
-  --from        a stream of nix-store --export, which brings the files along
+  --from FILE   a stream of nix-store --export, which brings the files along
+  --from URL    binary caches, file:///DIR, http:// or https://, which need no Nix on this machine.
+                What they say must be signed by one of --trusted-public-keys
+  --from auto   the store if there is one, and for what is not there
+                the caches that nix.conf names, or cache.nixos.org
 
-Without a ROOT, --closure and --from take all paths that nothing else refers to.
+Without a ROOT, --closure and a stream give all paths that nothing else refers to.
 
 The result is printed to standard output: image ID and file. The same closure, options
 and version of nix2img give the same ID and the same bytes, whatever --jobs says.
@@ -73,12 +82,25 @@ same format from another library, for programs built without cgo.
 A --file goes into the image with modes that do not depend on the umask: 0755 for directories
 and for files that their owner may execute, else 0644. SRC:/DST copies SRC to /DST,
 SRC:/DST/ copies it into /DST. Without SRC, /DST is an empty file, and /DST/ an empty directory,
-for the runtime to bind something over.`,
+for the runtime to bind something over.
+
+An OCI image goes into a layout (--oci), a directory that skopeo and podman read as oci:DIR,
+or into an archive; FILE - is standard output. Its result is the manifest's digest and where it is.
+Its layers are of gzip, zstd, zstd-go or none: see nix2img layers --help. In a layout, the image takes
+the place of one with the same --tag and architecture, and stays beside all others.
+
+If the closure has code for a GPU, the image is made ready for its driver, which a runtime brings
+from the host (singularity exec --nv). With --for, nothing is built that will not run on one of
+the GPUs, and the exit code is 6: see nix2img gpu --help.`,
 		Example: `  nix2img build --sif -o hello.sif ./result
   nix2img build --sif --env OMP_NUM_THREADS=8 --file /scratch/ ./result
+  nix2img build --sif --for A100,H100 --driver 535.54.03 -o edm.sif ./result
   nix2img build --squashfs --compression zstd:15 --block-size 1M -o app.sqsh ./result
+  nix2img build --oci layout --tag app:1.0 ./result
+  nix2img build --docker-archive - --tag app:1.0 ./result | docker load
   nix path-info --json -r ./result | nix2img build --sif --closure - -o app.sif
-  nix-store --export $(nix-store -qR ./result) | nix2img build --sif --from - -o app.sif`,
+  nix-store --export $(nix-store -qR ./result) | nix2img build --sif --from - -o app.sif
+  nix2img build --sif --from https://cache.example.org -o edm.sif /nix/store/...-python3-env`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			b.source.roots = args
 			b.source.jobs = b.encode.jobs
@@ -88,32 +110,41 @@ for the runtime to bind something over.`,
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.BoolVar(&b.sif, "sif", false, "build a SIF, for SingularityCE and Apptainer")
+	f.BoolVar(&b.ociSIF, "oci-sif", false, "build an OCI-SIF, for singularity --oci of SingularityCE 4")
 	f.BoolVar(&b.squashfs, "squashfs", false, "build a bare squashfs")
 	f.StringVarP(&b.output, "output", "o", "", "write the image to `FILE`, - is standard output\n(default: the first root's name with .sif or .sqsh)")
+	b.oci.addFlags(f)
 	b.encode.addFlags(f)
 	f.BoolVar(&b.caching.off, "no-cache", false, "neither look into a cache nor keep anything in one")
 	b.caching.addFlags(f)
 	f.StringArrayVar(&b.caching.reuse, "reuse", nil, "take what has not changed from the earlier image in `FILE` (repeatable)")
 	f.BoolVar(&b.noVerify, "no-verify", false, "do not compare the files with the hashes that Nix recorded:\na store that has changed goes unnoticed; implies --no-cache")
 	b.source.addFlags(f)
-	f.StringVar(&b.entrypoint, "entrypoint", "", "start `PROGRAM`, with arguments separated by spaces, or a JSON list")
-	f.StringArrayVar(&b.env, "env", nil, "set an environment variable, `KEY=VALUE` (repeatable)")
-	f.StringArrayVar(&b.labels, "label", nil, "add a label, `KEY=VALUE` (repeatable)")
-	f.StringVar(&b.workdir, "workdir", "", "start programs in `DIR`")
-	f.StringArrayVar(&b.files, "file", nil, "add a file or directory, `[SRC:]DST` (repeatable)")
-	f.StringVar(&b.arch, "arch", "", "the CPU's `ARCH`, Go's name (default: that of the programs)")
-	f.StringVar(&b.created, "created", "", "`TIME` of creation, RFC 3339 or seconds since 1970 (default 1)")
+	b.addConfigFlags(f)
 	f.BoolVar(&b.digest, "digest", false, "also print the SHA-256 of the file")
 	f.BoolVar(&b.asJSON, "json", false, "print the result as JSON")
 	completeFlags(cmd)
 	return cmd
 }
 
+// addConfigFlags adds the flags that say what an image has beside its closure.
+func (b *builder) addConfigFlags(f *pflag.FlagSet) {
+	f.StringVar(&b.entrypoint, "entrypoint", "", "start `PROGRAM`, with arguments separated by spaces, or a JSON list")
+	f.StringArrayVar(&b.env, "env", nil, "set an environment variable, `KEY=VALUE` (repeatable)")
+	f.StringArrayVar(&b.labels, "label", nil, "add a label, `KEY=VALUE` (repeatable)")
+	f.StringVar(&b.workdir, "workdir", "", "start programs in `DIR`")
+	f.StringArrayVar(&b.files, "file", nil, "add a file or directory, `[SRC:]DST` (repeatable)")
+	f.StringVar(&b.arch, "arch", "", "the CPU's `ARCH`, Go's name (default: that of the programs)")
+	f.StringVar(&b.platform, "platform", "", "the CPU's architecture as `linux/ARCH`")
+	f.StringVar(&b.created, "created", "", "`TIME` of creation, RFC 3339 or seconds since 1970 (default 1)")
+	b.gpu.addFlags(f)
+}
+
 // buildResult is what "build --json" prints.
 type buildResult struct {
 	ImageID      string     `json:"imageID"`
 	File         string     `json:"file"`
-	Format       string     `json:"format"` // "sif" or "squashfs"
+	Format       string     `json:"format"` // "sif", "oci-sif" or "squashfs"
 	Size         int64      `json:"size"`   // bytes
 	Architecture string     `json:"architecture"`
 	Partition    sif.Extent `json:"partition"` // the root file system; bytes
@@ -129,15 +160,7 @@ func (b *builder) run(ctx context.Context) error {
 	if err := b.chooseFormat(); err != nil {
 		return err
 	}
-	opts, config, err := b.options()
-	if err != nil {
-		return err
-	}
-	b.caching.off = b.caching.off || b.noVerify
-	if err := b.caching.check(); err != nil {
-		return err
-	}
-	if err := b.source.check(); err != nil {
+	if err := b.oci.check(b); err != nil {
 		return err
 	}
 	toStdout := b.output == "-"
@@ -149,32 +172,23 @@ func (b *builder) run(ctx context.Context) error {
 			return err
 		}
 	}
-	files, err := newUserFiles(b.files)
-	if err != nil {
-		return err
-	}
-
-	b.ui.busyf("reading the closure")
-	c, err := b.source.open(ctx, b.ui.stdin)
+	img, opts, err := b.open(ctx)
 	defer b.source.Close()
 	if err != nil {
 		return err
 	}
-	b.ui.detailf("closure of %s: %s, %s", c.Roots()[0].Name(), plural(len(c.Objects()), "store path"), formatSize(c.NARSize()))
-	img := &image.Image{Closure: c, Config: *config}
-	if len(b.files) > 0 {
-		img.Files = files
-	}
-
 	if err := b.caching.open(b.ui); err != nil {
 		return err
 	}
 	defer b.caching.close(b.ui)
+	if b.oci.any() {
+		return b.oci.build(ctx, b, img)
+	}
 	if toStdout {
 		return b.toStdout(ctx, img, opts)
 	}
 	if b.output == "" {
-		b.output = c.Roots()[0].Name() + map[bool]string{true: ".sif", false: ".sqsh"}[b.sif]
+		b.output = img.Closure.Roots()[0].Name() + map[string]string{"sif": ".sif", "oci-sif": ".oci.sif", "squashfs": ".sqsh"}[b.format()]
 	}
 	mode := fs.FileMode(0o666)
 	if b.sif {
@@ -205,6 +219,44 @@ func (b *builder) run(ctx context.Context) error {
 	return b.report(b.ui.stdout, res)
 }
 
+// open reads the closure, and settles what is to become of it.
+func (b *builder) open(ctx context.Context) (*image.Image, *squash.Options, error) {
+	opts, config, err := b.options()
+	if err != nil {
+		return nil, nil, err
+	}
+	use, err := b.gpu.parse()
+	if err != nil {
+		return nil, nil, err
+	}
+	b.caching.off = b.caching.off || b.noVerify
+	if err := b.caching.check(); err != nil {
+		return nil, nil, err
+	}
+	if err := b.source.check(); err != nil {
+		return nil, nil, err
+	}
+	files, err := newUserFiles(b.files)
+	if err != nil {
+		return nil, nil, err
+	}
+	b.source.remote.forget = b.caching.off
+	b.ui.busyf("reading the closure")
+	c, err := b.source.open(ctx, b.ui.stdin)
+	if err != nil {
+		return nil, nil, err
+	}
+	b.ui.detailf("closure of %s: %s, %s", c.Roots()[0].Name(), plural(len(c.Objects()), "store path"), formatSize(c.NARSize()))
+	img := &image.Image{Closure: c, Config: *config, GPU: use}
+	if !use.None() || b.gpu.check.any() {
+		img.GPU.Accept = b.gpu.accept(b.ui, c)
+	}
+	if len(b.files) > 0 {
+		img.Files = files
+	}
+	return img, opts, nil
+}
+
 // toStdout writes the image to standard output, and the result to standard error.
 func (b *builder) toStdout(ctx context.Context, img *image.Image, opts *squash.Options) error {
 	if b.caching.cache == nil {
@@ -218,7 +270,7 @@ func (b *builder) toStdout(ctx context.Context, img *image.Image, opts *squash.O
 	w = contextWriter{ctx, w}
 	res, err := b.render(stdoutName, img, func(rt *squash.Runtime) (*sif.Result, error) {
 		if b.sif {
-			return sif.Stream(ctx, w, img, &sif.Options{Options: *opts}, rt)
+			return sif.Stream(ctx, w, img, &sif.Options{Options: *opts, OCI: b.ociSIF}, rt)
 		}
 		plan, err := squash.Prepare(ctx, img, opts, rt)
 		if err != nil {
@@ -259,7 +311,7 @@ func (b *builder) write(ctx context.Context, f *output, img *image.Image, opts *
 	return b.render(f.path, img, func(rt *squash.Runtime) (*sif.Result, error) {
 		rt.Reserve = func(size int64) error { return enoughSpace(f, size) }
 		if b.sif {
-			return sif.Write(ctx, f, img, &sif.Options{Options: *opts}, rt)
+			return sif.Write(ctx, f, img, &sif.Options{Options: *opts, OCI: b.ociSIF}, rt)
 		}
 		s, err := squash.Write(ctx, f, img, opts, rt)
 		return bare(s), err
@@ -290,7 +342,7 @@ func (b *builder) render(out string, img *image.Image, write func(*squash.Runtim
 	}
 	return &buildResult{
 		File:         b.output,
-		Format:       map[bool]string{true: "sif", false: "squashfs"}[b.sif],
+		Format:       b.format(),
 		StorePaths:   len(img.Closure.Objects()),
 		NARSize:      img.Closure.NARSize(),
 		ImageID:      s.ID,
@@ -346,21 +398,36 @@ func (b *builder) report(w io.Writer, res *buildResult) error {
 // chooseFormat goes by the name of the output if there is no flag.
 func (b *builder) chooseFormat() error {
 	switch {
-	case b.sif && b.squashfs:
-		return usagef("build: --sif and --squashfs exclude each other")
-	case b.sif || b.squashfs:
+	case b.sif && b.squashfs, b.ociSIF && (b.sif || b.squashfs):
+		return usagef("build: --sif, --oci-sif and --squashfs exclude each other")
+	case b.ociSIF:
+		b.sif = true
+		return nil
+	case b.sif || b.squashfs || b.oci.any():
 		return nil
 	}
 	switch strings.ToLower(filepath.Ext(b.output)) {
 	case ".sif":
 		b.sif = true
+		b.ociSIF = strings.HasSuffix(strings.ToLower(b.output), ".oci.sif")
 	case ".sqsh", ".sqfs", ".squashfs", ".squash":
 		b.squashfs = true
 	default:
-		return withHint(usagef("build: neither --sif nor --squashfs is given"),
+		return withHint(usagef("build: neither --sif nor --squashfs is given, nor --oci"),
 			"--sif is for SingularityCE and Apptainer")
 	}
 	return nil
+}
+
+// format is what the result calls it.
+func (b *builder) format() string {
+	switch {
+	case b.ociSIF:
+		return "oci-sif"
+	case b.sif:
+		return "sif"
+	}
+	return "squashfs"
 }
 
 // options turns flags into what decides the bytes.
@@ -368,6 +435,11 @@ func (b *builder) options() (*squash.Options, *image.Config, error) {
 	opts, err := b.encode.options()
 	if err != nil {
 		return nil, nil, err
+	}
+	if b.platform != "" {
+		if b.arch, err = parsePlatform(b.platform); err != nil {
+			return nil, nil, err
+		}
 	}
 	config := &image.Config{Env: b.env, WorkingDir: b.workdir, Arch: b.arch}
 	if b.created != "" {

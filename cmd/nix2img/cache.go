@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/nix2img/nix2img/image/oci"
 	"github.com/nix2img/nix2img/image/squash"
 	"github.com/nix2img/nix2img/sif"
 )
@@ -30,6 +31,7 @@ type caching struct {
 
 	limit   int64
 	cache   *squash.Cache // nil: none
+	layers  *oci.Cache    // nil: none
 	sources []squash.Source
 	files   []io.Closer
 }
@@ -100,6 +102,9 @@ func (c *caching) openOwn(u *ui) error {
 		}
 		c.cache, err = squash.OpenCache(dir, mode)
 	}
+	if err == nil {
+		c.layers, err = oci.OpenCache(dir, c.trust)
+	}
 	switch {
 	case err == nil:
 	case c.dir == "":
@@ -143,12 +148,42 @@ func (c *caching) close(u *ui) {
 	if c.cache == nil {
 		return
 	}
-	n, size, err := c.cache.Prune(c.limit)
+	n, size, err := c.prune(c.limit)
 	if err != nil {
 		u.warnf("%v", err)
 	} else if n > 0 {
 		u.detailf("removed %s (%s) from the cache, which is limited to %s", plural(n, "segment"), formatSize(size), c.size)
 	}
+}
+
+// prune makes the cache smaller. Layers get half of the room, and what segments leave.
+func (c *caching) prune(limit int64) (n int, size int64, err error) {
+	segments, err := c.cache.Info()
+	if err != nil {
+		return 0, 0, err
+	}
+	n, size, err = c.layers.Prune(max(limit/2, limit-segments.Size))
+	if err != nil {
+		return n, size, err
+	}
+	_, layers, err := c.layers.Info()
+	if err != nil {
+		return n, size, err
+	}
+	m, more, err := c.cache.Prune(max(0, limit-layers))
+	return n + m, size + more, err
+}
+
+// info describes the cache.
+func (c *caching) info() (squash.CacheInfo, error) {
+	i, err := c.cache.Info()
+	if err != nil {
+		return i, err
+	}
+	entries, size, err := c.layers.Info()
+	i.Entries += entries
+	i.Size += size
+	return i, err
 }
 
 func newCache(a *app) *cobra.Command {
@@ -185,7 +220,7 @@ it can be removed at any time.`,
 			if err := open(); err != nil {
 				return err
 			}
-			i, err := c.cache.Info()
+			i, err := c.info()
 			if err != nil {
 				return err
 			}
@@ -212,7 +247,7 @@ it can be removed at any time.`,
 			if err := open(); err != nil {
 				return err
 			}
-			n, size, err := c.cache.Prune(limit)
+			n, size, err := c.prune(limit)
 			if err != nil {
 				return err
 			}
@@ -230,15 +265,22 @@ it can be removed at any time.`,
 				return err
 			}
 			n, bad, err := c.cache.Verify(cmd.Context(), func(name string, reason error) {
-				a.ui.infof("removed segment %s: %v", name, reason)
+				a.ui.infof("removed %s: %v", name, reason)
 			})
 			if err != nil {
 				return err
 			}
-			if bad > 0 {
-				return &verifyError{fmt.Errorf("cache: %d of %s were damaged, and have been removed", bad, plural(n, "segment"))}
+			m, more, err := c.layers.Verify(cmd.Context(), func(name string, reason error) {
+				a.ui.infof("removed %s: %v", name, reason)
+			})
+			if err != nil {
+				return err
 			}
-			return a.ui.resultf("%s are what they should be\n", plural(n, "segment"))
+			n, bad = n+m, bad+more
+			if bad > 0 {
+				return &verifyError{fmt.Errorf("cache: %d of %d entries were damaged, and have been removed", bad, n)}
+			}
+			return a.ui.resultf("%d entries are what they should be\n", n)
 		},
 	}
 	cmd.AddCommand(info, prune, verify)

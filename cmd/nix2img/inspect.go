@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/gpu"
 	"github.com/nix2img/nix2img/sif"
 )
 
@@ -173,6 +174,9 @@ func (in *inspection) print(u *ui) error {
 		}
 		slices.Sort(labels)
 		list("labels", labels)
+		if r.GPU != nil {
+			list("GPU", gpuLines(r))
+		}
 	} else {
 		var objects []string
 		for _, o := range in.Objects {
@@ -206,10 +210,41 @@ func (in *inspection) commandLine() string {
 		runtime = "apptainer" // SingularityCE refuses zstd
 	}
 	file := shellWords([]string{in.File})
-	if r := in.Record; r != nil && len(r.Config.Entrypoint)+len(r.Config.Cmd) == 0 {
-		return runtime + " exec " + file + " PROGRAM"
+	r := in.Record
+	flags := ""
+	if r != nil && r.NV {
+		flags += " --nv"
 	}
-	return runtime + " run " + file
+	if r != nil && r.ROCm {
+		flags += " --rocm"
+	}
+	if r != nil && len(r.Config.Entrypoint)+len(r.Config.Cmd) == 0 {
+		return runtime + " exec" + flags + " " + file + " PROGRAM"
+	}
+	return runtime + " run" + flags + " " + file
+}
+
+// gpuLines says what an image needs of a GPU.
+func gpuLines(r *image.Record) []string {
+	s := r.GPU
+	if s.Use == gpu.UseOptional {
+		return []string{"no code for one, but a driver is used if there is one"}
+	}
+	var lines []string
+	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	if len(s.CUDA) > 0 {
+		add("CUDA %s", strings.Join(s.CUDA, ", "))
+	}
+	if targets := slices.Concat(s.SASS, s.HIP); len(targets) > 0 {
+		add("runs on %s", strings.Join(targets, " "))
+	}
+	if s.PTX != "" {
+		add("and on others from %s on, when the driver has compiled PTX", s.PTX)
+	}
+	if s.Driver != "" {
+		add("driver %s or later; code for the very GPU runs from %s on", s.Driver, s.MinDriver)
+	}
+	return append(lines, "more: nix2img gpu")
 }
 
 func largest(objects []image.Object, n int) []string {

@@ -75,7 +75,7 @@ func newRoot(a *app) *cobra.Command {
 		Use:   "nix2img",
 		Short: "Turn Nix closures into container images",
 		Long: `nix2img turns a realized Nix closure into a container image:
-a SIF file for SingularityCE and Apptainer, or a bare squashfs.
+a SIF file for SingularityCE and Apptainer, a bare squashfs, or the layers of an OCI image.
 
 The same closure, options and version of nix2img give the same bytes,
 on any machine and with any number of jobs.`,
@@ -119,7 +119,8 @@ on any machine and with any number of jobs.`,
 	root.PersistentFlags().MarkHidden("cpuprofile")
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.startProfile() }
 	root.AddCommand(
-		newBuild(a), newWarm(a), newCache(a), newInspect(a), newList(a), newCat(a), newExtract(a), newVersion(a),
+		newBuild(a), newWarm(a), newCache(a), newPush(a), newPull(a), newLayers(a), newClosure(a), newWhy(a), newGPU(a),
+		newInspect(a), newList(a), newCat(a), newExtract(a), newVersion(a),
 	)
 	// cobra's own commands take any arguments.
 	root.InitDefaultHelpCmd()

@@ -3,11 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,11 +21,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	ggcr "github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/closure/nar"
 	"github.com/nix2img/nix2img/closure/narhash"
+	"github.com/nix2img/nix2img/image/oci/registry/registrytest"
 )
 
 func TestMain(m *testing.M) {
@@ -34,12 +45,21 @@ func TestMain(m *testing.M) {
 //	mkstore [-big] DIR make a store below DIR with the objects of testStore;
 //	                   its metadata go to DIR/path-info.json and DIR/registration,
 //	                   and all of it to DIR/export; if it is big, building takes some time
+//	mkcache STORE DIR  make a binary cache, unsigned, of such a store
 //	mode FILE OCTAL    compare a file's permissions
 //	code N CMD...      run a command and compare its exit code
 //	signal SIG DIR CMD...
 //	                   run a command, send it the signal (INT, TERM or KILL)
 //	                   as soon as it has a temporary file in DIR, and wait for its end;
 //	                   its exit code goes to the file code, its standard error to stderr.txt
+//	registry [FAULT]   have the registry at $REGISTRY fail in one of the ways of registryFaults, or no more
+//	referrers REPOSITORY FILE TYPE
+//	                   expect a document of the type about the image whose name is in FILE
+//	mklayout DIR       make an OCI layout with an image of chance
+//	validate DIR       have go-containerregistry check each digest in a layout
+//	authfile FILE KEY USER:PASSWORD
+//	                   write a file of credentials
+//	received none|some compare what blobs have come to the registry since the last time
 //
 // and the variables $LIB, $APP, $HELLO: two store paths, and the stream that ships with the project.
 func TestScript(t *testing.T) {
@@ -56,11 +76,17 @@ func TestScript(t *testing.T) {
 			env.Setenv("TMPDIR", env.WorkDir+"/tmp")
 			env.Setenv("XDG_CACHE_HOME", env.WorkDir+"/caches")
 			env.Setenv("TZ", "Asia/Kathmandu")
+			reg := registrytest.New(t)
+			env.Values[registryKey{}] = reg
+			env.Setenv("REGISTRY", reg.Host)
 			return os.MkdirAll(env.WorkDir+"/tmp", 0o777)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"mkstore": func(ts *testscript.TestScript, neg bool, args []string) {
 				ts.Check(testStore(ts.MkAbs(args[len(args)-1]), len(args) > 1))
+			},
+			"mkcache": func(ts *testscript.TestScript, neg bool, args []string) {
+				ts.Check(makeCache(ts.MkAbs(args[0]), ts.MkAbs(args[1])))
 			},
 			"mode": func(ts *testscript.TestScript, neg bool, args []string) {
 				info, err := os.Lstat(ts.MkAbs(args[0]))
@@ -69,20 +95,102 @@ func TestScript(t *testing.T) {
 					ts.Fatalf("%s has mode %s, want %s", args[0], got, args[1])
 				}
 			},
+			"registry": func(ts *testscript.TestScript, neg bool, args []string) {
+				reg := ts.Value(registryKey{}).(*registrytest.Registry)
+				reg.Fault = nil
+				if len(args) > 0 {
+					fault, ok := registryFaults[args[0]]
+					if !ok {
+						ts.Fatalf("unknown fault %s", args[0])
+					}
+					reg.Fault = func(w http.ResponseWriter, r *http.Request) bool { return fault(reg, w, r) }
+				}
+			},
+			"referrers": func(ts *testscript.TestScript, neg bool, args []string) {
+				_, digest, _ := strings.Cut(strings.TrimSpace(ts.ReadFile(args[1])), "@")
+				subject, err := name.NewDigest(ts.Getenv("REGISTRY") + "/" + args[0] + "@" + digest)
+				ts.Check(err)
+				index, err := ggcr.Referrers(subject, ggcr.WithFilter("artifactType", args[2]))
+				ts.Check(err)
+				list, err := index.IndexManifest()
+				ts.Check(err)
+				if (len(list.Manifests) == 1) == neg {
+					ts.Fatalf("%s has %d referrers", subject, len(list.Manifests))
+				}
+			},
+			"mklayout": func(ts *testscript.TestScript, neg bool, args []string) {
+				img, err := random.Image(100_000, 3)
+				ts.Check(err)
+				path, err := layout.Write(ts.MkAbs(args[0]), empty.Index)
+				ts.Check(err)
+				ts.Check(path.AppendImage(img))
+			},
+			"validate": func(ts *testscript.TestScript, neg bool, args []string) {
+				index, err := layout.ImageIndexFromPath(ts.MkAbs(args[0]))
+				ts.Check(err)
+				if err := validate.Index(index); (err == nil) == neg {
+					ts.Fatalf("validate %s: %v", args[0], err)
+				}
+			},
+			"authfile": func(ts *testscript.TestScript, neg bool, args []string) {
+				auth := base64.StdEncoding.EncodeToString([]byte(args[2]))
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), fmt.Appendf(nil, `{"auths":{%q:{"auth":%q}}}`, args[1], auth), 0o600))
+			},
+			"received": func(ts *testscript.TestScript, neg bool, args []string) {
+				n, _ := ts.Value(registryKey{}).(*registrytest.Registry).Reset()
+				if (args[0] == "none") != (n == 0) {
+					ts.Fatalf("the registry has received %d bytes, want %s", n, args[0])
+				}
+			},
 			"signal": func(ts *testscript.TestScript, neg bool, args []string) {
 				ts.Check(signalBuild(ts, args[0], ts.MkAbs(args[1]), args[2], args[3:]))
 			},
-			"code": func(ts *testscript.TestScript, neg bool, args []string) {
-				got := "0"
-				if err := ts.Exec(args[1], args[2:]...); err != nil {
-					got = strings.TrimPrefix(err.Error(), "exit status ")
-				}
-				if got != args[0] {
-					ts.Fatalf("exit code %s, want %s", got, args[0])
-				}
-			},
+			"code": checkCode,
 		},
 	})
+}
+
+// checkCode runs a command and compares its exit code.
+func checkCode(ts *testscript.TestScript, neg bool, args []string) {
+	got := "0"
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		got = strings.TrimPrefix(err.Error(), "exit status ")
+	}
+	if got != args[0] {
+		ts.Fatalf("exit code %s, want %s", got, args[0])
+	}
+}
+
+type registryKey struct{}
+
+// registryFaults are ways in which the registry of a script can fail.
+var registryFaults = map[string]func(reg *registrytest.Registry, w http.ResponseWriter, r *http.Request) bool{
+	"down": func(_ *registrytest.Registry, w http.ResponseWriter, r *http.Request) bool {
+		w.Header().Set("Retry-After", "300") // longer than one waits
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	},
+	"locked": func(_ *registrytest.Registry, w http.ResponseWriter, r *http.Request) bool {
+		if user, password, _ := r.BasicAuth(); user == "me" && password == "secret" {
+			return false
+		}
+		w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	},
+	// large blobs have another byte
+	"lying": func(reg *registrytest.Registry, w http.ResponseWriter, r *http.Request) bool {
+		rec := httptest.NewRecorder()
+		reg.Serve(rec, r)
+		maps.Copy(w.Header(), rec.Header())
+		body := rec.Body.Bytes()
+		if len(body) > 10_000 {
+			body[len(body)/2] ^= 1
+		}
+		w.WriteHeader(rec.Code)
+		w.Write(body)
+		return true
+	},
 }
 
 func signalBuild(ts *testscript.TestScript, signal, dir, name string, args []string) error {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/pflag"
 
@@ -21,7 +22,8 @@ import (
 type source struct {
 	store   string   // directory below which nix/store lies; empty: "/"
 	closure string   // file or directory with metadata, or "-"; empty: the store's database
-	from    string   // export stream, or "-"; empty: there is none
+	from    []string // an export stream or "-"; or binary caches
+	remote  remote   // how to deal with binary caches
 	roots   []string // arguments
 	jobs    int
 
@@ -36,16 +38,28 @@ const (
 func (s *source) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&s.store, "store", "", "take files and database from below `DIR`")
 	f.StringVar(&s.closure, "closure", "", "take metadata from `FILE`, a directory, or - for standard input")
-	f.StringVar(&s.from, "from", "", "take everything from an export stream in `FILE`, or - for standard input")
+	f.StringArrayVar(&s.from, "from", nil, "take everything from `SOURCE`: the file of an export stream, - for standard input,\n"+
+		"the URL of a binary cache (repeatable), or auto")
+	s.remote.addFlags(f)
+}
+
+// stream returns the export stream that is to be read, or "".
+func (s *source) stream() string {
+	if len(s.from) == 1 && !isRemote(s.from[0]) {
+		return s.from[0]
+	}
+	return ""
 }
 
 func (s *source) check() error {
 	switch {
-	case s.from != "" && s.closure != "":
-		return usagef("--from and --closure exclude each other: an export stream brings its metadata along")
-	case s.from != "" && s.store != "":
-		return usagef("--from and --store exclude each other: an export stream brings its files along")
-	case s.from == "" && s.closure == "" && len(s.roots) == 0:
+	case len(s.from) > 0 && s.closure != "":
+		return usagef("--from and --closure exclude each other: what it names brings its metadata along")
+	case len(s.from) > 0 && s.store != "" && !slices.Contains(s.from, fromAuto):
+		return usagef("--from and --store exclude each other: what it names brings its files along")
+	case len(s.from) > 1 && slices.ContainsFunc(s.from, func(from string) bool { return !isRemote(from) }):
+		return usagef("--from: there can be but one export stream, and no binary cache beside it")
+	case s.stream() == "" && s.closure == "" && len(s.roots) == 0:
 		return withHint(usagef("no store path given"),
 			"name what is to go into the image, such as ./result")
 	}
@@ -70,14 +84,16 @@ func (s *source) open(ctx context.Context, stdin io.Reader) (*closure.Closure, e
 	var c *closure.Closure
 	var err error
 	switch {
-	case s.from != "":
+	case s.stream() != "":
 		c, err = s.openStream(ctx, stdin)
+	case len(s.from) > 0:
+		c, err = s.openRemote(ctx)
 	case s.closure != "":
 		c, err = s.openMetadata(ctx, stdin)
 	default:
 		c, err = s.openDatabase(ctx)
 	}
-	if err == nil {
+	if err == nil && s.remote.files == nil {
 		err = c.CheckFiles()
 	}
 	if err != nil {
@@ -88,11 +104,14 @@ func (s *source) open(ctx context.Context, stdin io.Reader) (*closure.Closure, e
 
 // advise adds to an error what can be done about it in the store.
 func (s *source) advise(err error) error {
+	if len(s.from) > 0 && s.stream() == "" {
+		return s.remote.advise(err)
+	}
 	nixStore := "nix-store"
 	if s.store != "/" {
 		nixStore += " --store " + shellWords([]string{s.store})
 	}
-	if e, ok := errors.AsType[*closure.HashError](err); ok && s.from == "" {
+	if e, ok := errors.AsType[*closure.HashError](err); ok && len(s.from) == 0 {
 		return withHint(err, "the files have changed since Nix registered them; try: %s --repair-path %s", nixStore, e.Path)
 	}
 	if e, ok := errors.AsType[*closure.MissingError](err); ok {
@@ -232,7 +251,7 @@ func (s *source) openStream(ctx context.Context, stdin io.Reader) (*closure.Clos
 		if errors.Is(err, errSpool) {
 			return nil, err
 		}
-		return nil, &sourceError{fmt.Errorf("read %s: %w", shownName(s.from), reason(err))}
+		return nil, &sourceError{fmt.Errorf("read %s: %w", shownName(s.stream()), reason(err))}
 	}
 	if len(s.roots) == 0 {
 		return c, nil
@@ -251,8 +270,8 @@ func (s *source) openStream(ctx context.Context, stdin io.Reader) (*closure.Clos
 
 // readStream reads the stream and keeps it open, in a temporary file if it can be read only once.
 func (s *source) readStream(ctx context.Context, stdin io.Reader) (*closure.Closure, error) {
-	if s.from != "-" {
-		f, err := os.Open(s.from)
+	if s.stream() != "-" {
+		f, err := os.Open(s.stream())
 		if err != nil {
 			return nil, err
 		}

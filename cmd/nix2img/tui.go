@@ -16,7 +16,9 @@ import (
 	"golang.org/x/term"
 
 	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/closure/binarycache"
 	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/oci/registry"
 	"github.com/nix2img/nix2img/sif"
 )
 
@@ -54,13 +56,17 @@ func exitCode(err error) int {
 		return exitPipe
 	case is[*usageError](err), is[*image.ConfigError](err):
 		return exitUsage
-	case is[*closure.HashError](err), is[*verifyError](err):
+	case is[*closure.HashError](err), is[*verifyError](err), is[*binarycache.VerifyError](err), is[*registry.DigestError](err):
 		return exitVerify
+	case is[*binarycache.NetworkError](err):
+		return exitNetwork
 	case is[*closure.MissingError](err), is[*closure.CycleError](err), is[*closure.ConflictError](err),
-		is[*closure.SyntaxError](err), is[*sourceError](err):
+		is[*closure.SyntaxError](err), is[*sourceError](err), is[*binarycache.InfoError](err):
 		return exitClosure
-	case is[*sif.ArchError](err):
+	case is[*sif.ArchError](err), is[*targetError](err):
 		return exitTarget
+	case is[*registry.Error](err):
+		return exitNetwork
 	}
 	return exitFailed
 }
@@ -103,6 +109,9 @@ func (e *hintError) Unwrap() error { return e.err }
 func hint(err error) string {
 	if e, ok := errors.AsType[*hintError](err); ok {
 		return e.hint
+	}
+	if e, ok := errors.AsType[*registry.Error](err); ok {
+		return registryHint(e)
 	}
 	switch {
 	case is[*image.ArchError](err):

@@ -79,7 +79,7 @@ func TestAdviceNamesTheStore(t *testing.T) {
 	}{
 		{source{store: "/"}, hash, "; try: nix-store --repair-path /nix/store/x"},
 		{source{store: "/my store"}, hash, "; try: nix-store --store '/my store' --repair-path /nix/store/x"},
-		{source{store: "/", from: "-"}, hash, ""},
+		{source{store: "/", from: []string{"-"}}, hash, ""},
 		{source{store: "/mnt"}, files, " nix-store --store /mnt --realise /nix/store/x,"},
 		{source{store: "/"}, metadata, "describe the whole closure"},
 		{source{store: "/"}, fs.ErrNotExist, ""},

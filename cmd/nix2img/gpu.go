@@ -1,0 +1,325 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/image/gpu"
+	"github.com/nix2img/nix2img/image/squash"
+	"github.com/nix2img/nix2img/sif"
+)
+
+// gpuLooker is one run of "nix2img gpu".
+type gpuLooker struct {
+	*app
+	source  source
+	caching caching
+	check   gpuCheck
+	asJSON  bool
+}
+
+func newGPU(a *app) *cobra.Command {
+	g := &gpuLooker{app: a}
+	cmd := &cobra.Command{
+		Use:   "gpu [flags] ROOT...|IMAGE",
+		Short: "Say which GPUs and drivers a closure or image will run with",
+		Long: `Say what a closure or image needs of a GPU and its driver: which GPUs its libraries
+have code for, the versions of CUDA, the oldest driver, how libraries of the driver will be
+found, and what is suspicious. Nothing is run, and no GPU is needed.
+
+A ROOT is what build takes, and a closure comes from the same places.
+An IMAGE is a SIF or a squashfs, whoever made it.
+
+With --for, the command fails with exit code 6 if the programs will not run on one of the GPUs:
+some library has no code for it. It warns if the driver has to compile that first (JIT),
+and if the code cannot be seen, as with programs that compile it themselves.
+A GPU is the name of a product (A100, H100, RTX 4090, Orin, MI250X), a compute capability
+(8.0 or sm_80), or gfx90a. With --driver, it also fails if the driver is too old.
+
+In the table, SASS is machine code of NVIDIA GPUs, PTX is compiled by the driver, HIP is
+machine code of AMD GPUs. Numbers count containers, of which each source file has one.
+With --json, the array libraries has path and code for each, and code has rows
+with kind (sass, ptx, lto, hip), target, and the counts sections (as cuobjdump) and file.`,
+		Example: `  nix2img gpu ./result
+  nix2img gpu --for A100,H100 --driver 535.54.03 ./result
+  nix2img gpu --json app.sif | jq -r '.libraries[].path'`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			g.source.roots = args
+			return g.run(cmd.Context())
+		},
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	g.check.addFlags(f)
+	g.source.addFlags(f)
+	f.BoolVar(&g.caching.off, "no-cache", false, "look into all files, and keep nothing in a cache")
+	g.caching.addDirFlag(f)
+	f.IntVarP(&g.source.jobs, "jobs", "j", 0, "use `N` cores, which never changes the output (default: all)")
+	f.BoolVar(&g.asJSON, "json", false, "print JSON")
+	for _, dir := range []string{"store", "cache"} {
+		cmd.MarkFlagDirname(dir)
+	}
+	return cmd
+}
+
+// gpuResult is what "gpu --json" prints.
+type gpuResult struct {
+	Summary *gpu.Summary `json:"summary"`
+	Verdict *gpu.Verdict `json:"verdict,omitempty"` // if there was something to compare with
+	*gpu.Report
+}
+
+func (g *gpuLooker) run(ctx context.Context) error {
+	if err := g.check.parse(); err != nil {
+		return err
+	}
+	if g.source.jobs < 0 {
+		return usagef("--jobs %d: want 0 or more", g.source.jobs)
+	}
+	report, err := g.look(ctx)
+	if err != nil {
+		return err
+	}
+	res := &gpuResult{Summary: report.Summary(), Verdict: g.check.verdict(report), Report: report}
+	if g.asJSON {
+		err = printJSON(g.ui, res)
+	} else {
+		err = res.print(g.ui)
+	}
+	if err != nil {
+		return err
+	}
+	return g.check.judge(g.ui, res.Verdict)
+}
+
+// look makes the report of an image or a closure.
+func (g *gpuLooker) look(ctx context.Context) (*gpu.Report, error) {
+	rt := &gpu.Runtime{Workers: g.source.jobs}
+	if len(g.source.roots) == 1 && isImage(g.source.roots[0]) {
+		name := g.source.roots[0]
+		if g.source.store != "" || g.source.closure != "" || len(g.source.from) > 0 {
+			return nil, usagef("gpu: %s is an image, which --store, --closure and --from have nothing to do with", name)
+		}
+		return lookIntoImage(ctx, name, rt)
+	}
+	if err := g.source.check(); err != nil {
+		return nil, err
+	}
+	g.ui.busyf("reading the closure")
+	c, err := g.source.open(ctx, g.ui.stdin)
+	defer g.source.Close()
+	if err != nil {
+		return nil, err
+	}
+	g.ui.busyf("looking for GPU code in %s", formatSize(c.NARSize()))
+	if !g.caching.off {
+		if err := g.caching.openOwn(g.ui); err != nil {
+			return nil, err
+		}
+	}
+	report, err := lookIntoClosure(ctx, c, &squash.Runtime{Workers: g.source.jobs, Cache: g.caching.cache})
+	if err != nil {
+		return nil, g.source.advise(&sourceError{err})
+	}
+	g.ui.status("")
+	return report, nil
+}
+
+// isImage reports whether an argument is an image, and not a root of a closure.
+func isImage(name string) bool {
+	if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return sif.Detect(f) || isSquashfs(f)
+}
+
+func lookIntoImage(ctx context.Context, name string, rt *gpu.Runtime) (*gpu.Report, error) {
+	img, err := openImage(name)
+	if err != nil {
+		return nil, err
+	}
+	defer img.Close()
+	record, err := img.record()
+	if err != nil {
+		return nil, fmt.Errorf("gpu: %s: %w", name, err)
+	}
+	facts, err := gpu.Inspect(ctx, img, ".", rt)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	report := gpu.New([]gpu.Tree{{At: "/", Facts: facts}})
+	if record != nil {
+		refs := make(map[closure.Path][]closure.Path)
+		for _, o := range record.Objects {
+			refs[o.Path] = o.References
+		}
+		explainSuspects(report, record.Roots, refs)
+	}
+	return report, nil
+}
+
+func lookIntoClosure(ctx context.Context, c *closure.Closure, rt *squash.Runtime) (*gpu.Report, error) {
+	facts, err := squash.Inspect(ctx, c, rt)
+	if err != nil {
+		return nil, err
+	}
+	objects := c.Objects()
+	trees := make([]gpu.Tree, len(objects))
+	refs := make(map[closure.Path][]closure.Path)
+	for i, o := range objects {
+		trees[i] = gpu.Tree{At: string(o.Path), Facts: facts[o.Path]}
+		refs[o.Path] = o.References
+	}
+	report := gpu.New(trees)
+	explainSuspects(report, c.Roots(), refs)
+	return report, nil
+}
+
+// explainSuspects says of each suspect by whose references it is there.
+func explainSuspects(r *gpu.Report, roots []closure.Path, refs map[closure.Path][]closure.Path) {
+	referrer := make(map[closure.Path]closure.Path) // on a shortest way from a root
+	queue := slices.Clone(roots)
+	for _, p := range roots {
+		referrer[p] = ""
+	}
+	for ; len(queue) > 0; queue = queue[1:] {
+		for _, p := range refs[queue[0]] {
+			if _, seen := referrer[p]; !seen {
+				referrer[p] = queue[0]
+				queue = append(queue, p)
+			}
+		}
+	}
+	for i := range r.Suspects {
+		s := &r.Suspects[i]
+		if _, known := referrer[closure.Path(s.Tree)]; !known {
+			continue
+		}
+		for p := closure.Path(s.Tree); p != ""; p = referrer[p] {
+			s.Why = append(s.Why, string(p))
+		}
+		slices.Reverse(s.Why)
+	}
+}
+
+// gpuCheck is what an image is compared with, flag by flag.
+type gpuCheck struct {
+	targetNames []string
+	driverName  string
+
+	targets []*gpu.Target
+	driver  gpu.Driver
+}
+
+func (c *gpuCheck) addFlags(f *pflag.FlagSet) {
+	f.StringSliceVar(&c.targetNames, "for", nil, "fail if it will not run on these `GPU`s: A100, sm_120, gfx90a, ... (commas between)")
+	f.StringVar(&c.driverName, "driver", "", "suppose an NVIDIA driver of this `VERSION`, such as 535.54.03")
+}
+
+// parse judges the flags.
+func (c *gpuCheck) parse() error {
+	for _, name := range c.targetNames {
+		t, err := gpu.ParseTarget(name)
+		if err != nil {
+			return usagef("--for: %w", err)
+		}
+		c.targets = append(c.targets, t)
+	}
+	if c.driverName != "" {
+		var err error
+		if c.driver, err = gpu.ParseDriver(c.driverName); err != nil {
+			return usagef("--driver: %w", err)
+		}
+	}
+	return nil
+}
+
+// any reports whether there is something to compare with.
+func (c *gpuCheck) any() bool { return len(c.targets) > 0 || c.driver != "" }
+
+// verdict compares. It is nil if there is nothing to compare with.
+func (c *gpuCheck) verdict(r *gpu.Report) *gpu.Verdict {
+	if !c.any() {
+		return nil
+	}
+	return r.Check(c.targets, c.driver)
+}
+
+// targetError is an image that will not run where it is to.
+type targetError struct{ err error }
+
+func (e *targetError) Error() string { return e.err.Error() }
+func (e *targetError) Unwrap() error { return e.err }
+
+// judge warns of what a verdict has against an image, or returns a [*targetError].
+func (c *gpuCheck) judge(u *ui, v *gpu.Verdict) error {
+	if v == nil {
+		return nil
+	}
+	var failed []string
+	var first *gpu.TargetVerdict
+	for i := range v.Targets {
+		t := &v.Targets[i]
+		switch t.Outcome {
+		case gpu.WillFail:
+			if first == nil {
+				first = t
+			}
+			failed = append(failed, t.Name())
+		case gpu.JITOnly, gpu.Unknown:
+			u.warnf("%s: %s: %s", t.Name(), outcomeText(t), reasonText(t))
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	err := &targetError{fmt.Errorf("will not run on %s: %s", strings.Join(failed, ", "), reasonText(first))}
+	if t := first.Target; t != nil && strings.HasPrefix(t.Code, "sm_") && first.Reasons[0].Path != "" {
+		return withHint(err, "in nixpkgs, config.cudaCapabilities says what libraries are compiled for; prebuilt ones have what their version has")
+	}
+	return err
+}
+
+// outcomeText says in few words what an outcome means.
+func outcomeText(t *gpu.TargetVerdict) string {
+	switch t.Outcome {
+	case gpu.Runs:
+		return "runs"
+	case gpu.JITOnly:
+		return "runs, when the driver has compiled the code (JIT)"
+	case gpu.Unknown:
+		return "not known"
+	}
+	return "will not run"
+}
+
+// reasonText returns the reason that counts most.
+func reasonText(t *gpu.TargetVerdict) string {
+	r := t.Reasons[0]
+	text := r.Text
+	if r.Path != "" {
+		text = r.Path + ": " + text
+	}
+	n := 0
+	for _, other := range t.Reasons[1:] {
+		if other.Outcome == r.Outcome {
+			n++
+		}
+	}
+	if n > 0 {
+		text += fmt.Sprintf(" (and %d more)", n)
+	}
+	return text
+}

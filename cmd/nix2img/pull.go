@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path"
+	"runtime"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/spf13/cobra"
+
+	"github.com/nix2img/nix2img/image/oci/registry"
+	"github.com/nix2img/nix2img/image/squash"
+)
+
+// puller is one run of "nix2img pull", flag by flag.
+type puller struct {
+	*app
+	remote registryFlags
+	output string
+	arch   string
+}
+
+func newPull(a *app) *cobra.Command {
+	p := &puller{app: a}
+	cmd := &cobra.Command{
+		Use:   "pull [-o OUTPUT] [flags] REF | oras://REF",
+		Short: "Fetch an image from a registry",
+		Long: `Fetch an image from a registry: a SIF, as nix2img push, singularity push and apptainer push
+put it there, or any other image, which becomes the OCI layout -o DIR.
+
+A connection that breaks goes on where it was. All digests are compared.
+A SIF appears under its name when it is complete, or not at all. A layout in DIR becomes one
+when its index.json is written, last; layers that are there already are not fetched again.
+The image's name with its digest is printed to standard output.`,
+		Example: `  nix2img pull -o app.sif oras://registry.example.org/group/app:1.0
+  nix2img pull -o app registry.example.org/group/app:1.0`,
+		Args: exactArgs(1, "a reference"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return p.run(cmd.Context(), args[0])
+		},
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVarP(&p.output, "output", "o", "", "write to `OUTPUT`: the file, or the directory of the layout\n(default: the repository's name, with .sif for a SIF)")
+	f.StringVar(&p.arch, "arch", runtime.GOARCH, "of several images, take that for the CPU's `ARCH`, Go's name")
+	p.remote.addFlags(f)
+	return cmd
+}
+
+func (p *puller) run(ctx context.Context, arg string) error {
+	ref, oras, err := p.remote.parse(arg)
+	if err != nil {
+		return err
+	}
+	progress := newProgress(p.ui, time.Now)
+	rt, err := p.remote.runtime(p.ui, nil)
+	if err != nil {
+		return err
+	}
+	p.ui.busyf("asking %s", ref.Context().RegistryStr())
+	var total int64
+	rt.Progress = func(s registry.Progress) { progress.update(squash.Progress{Read: s.Done, Total: total}) }
+	img, digest, err := registry.Pull(ctx, ref, v1.Platform{OS: "linux", Architecture: p.arch}, rt)
+	if err != nil {
+		return err
+	}
+	layers, err := img.Layers()
+	if err != nil {
+		return err
+	}
+	for _, l := range layers {
+		n, err := l.Size()
+		if err != nil {
+			return err
+		}
+		total += n
+	}
+	layer, _, err := registry.SIFLayer(img)
+	if p.output == "" {
+		p.output = path.Base(ref.Context().RepositoryStr()) + map[bool]string{true: ".sif"}[err == nil]
+	}
+	switch {
+	case err == nil:
+		err = p.writeSIF(ctx, layer)
+	case !oras:
+		err = p.saveLayout(ctx, p.output, ref.Identifier(), img)
+	}
+	if err != nil {
+		return fmt.Errorf("pull %s: %w", ref, err)
+	}
+	took := progress.done()
+	p.ui.infof("wrote %s: %s, in %.1f s", p.output, formatSize(total), took.Seconds())
+	return p.ui.resultf("%s\n", digest)
+}
+
+func (p *puller) writeSIF(ctx context.Context, layer v1.Layer) error {
+	size, err := layer.Size()
+	if err != nil {
+		return err
+	}
+	out, err := p.create(p.output, 0o777)
+	if err != nil {
+		return err
+	}
+	defer out.Discard()
+	if err := enoughSpace(out, size); err != nil {
+		return err
+	}
+	rc, err := layer.Compressed()
+	if err != nil {
+		return err
+	}
+	defer rc.Close()
+	if _, err := io.Copy(contextWriter{ctx, io.NewOffsetWriter(out, 0)}, rc); err != nil {
+		return err
+	}
+	return out.Commit()
+}

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/spf13/cobra"
+
+	"github.com/nix2img/nix2img/image/oci"
+	"github.com/nix2img/nix2img/image/oci/registry"
+	"github.com/nix2img/nix2img/sif"
+)
+
+// pusher is one run of "nix2img push", flag by flag.
+type pusher struct {
+	builder   // of what is sent straight from a closure
+	remote    registryFlags
+	mountFrom []string
+	layout    string
+	noRecord  bool
+}
+
+func newPush(a *app) *cobra.Command {
+	p := &pusher{builder: builder{app: a}}
+	cmd := &cobra.Command{
+		Use:   "push [flags] REF ROOT... | REF --oci DIR | oras://REF IMAGE.sif",
+		Short: "Send an image to a registry",
+		Long: `Send an image to a registry: one of the given store paths (roots) and everything that
+they refer to, what is in the OCI layout DIR, or a SIF, which singularity pull oras://REF
+and apptainer pull oras://REF get from there.
+
+Roots need no image on disk. They, and the flags that say what is in the image, are those
+of nix2img build, and so is the image. With a cache, layers that the registry has are
+neither compressed nor read. The build record follows the image, as a document that refers to it.
+
+Its name with its digest is printed to standard output. What the registry has is not sent again.
+The tag is set last: it never leads to an image that is not there as a whole.
+
+Credentials are those of podman login and docker login.`,
+		Example: `  nix2img push registry.example.org/group/app:1.0 ./result
+  nix2img push registry.example.org/group/app:1.0 --oci app
+  nix2img push oras://registry.example.org/group/app:1.0 app.sif`,
+		Args: minArgs(1, "a reference"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p.source.roots = args[1:]
+			p.source.jobs = p.encode.jobs
+			return p.run(cmd.Context(), args[0], args[1:])
+		},
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringArrayVar(&p.mountFrom, "mount-from", nil, "the registry's `REPOSITORY` may have what is to be sent (repeatable)")
+	f.StringVar(&p.layout, "oci", "", "send the image in the OCI layout `DIR`")
+	p.remote.addFlags(f)
+	f.BoolVar(&p.noRecord, "no-record", false, "do not send the build record")
+	f.StringVar(&p.encode.compression, "compression", "", "`NAME[:LEVEL]` of the compression, one of gzip, zstd, zstd-go and none (default gzip)")
+	f.IntVarP(&p.encode.jobs, "jobs", "j", 0, "use `N` cores, which never changes the output (default: all)")
+	f.BoolVar(&p.caching.off, "no-cache", false, "neither look into a cache nor keep anything in one")
+	p.caching.addDirFlag(f)
+	f.StringVar(&p.caching.size, "cache-size", defaultCacheSize, "then remove from the cache what was not used lately, down to `SIZE`")
+	f.BoolVar(&p.caching.trust, "trust-cache", false, "take a --cache that others can write to")
+	p.source.addFlags(f)
+	p.addConfigFlags(f)
+	p.oci.addImageFlags(f)
+	cmd.MarkFlagDirname("oci")
+	return cmd
+}
+
+func (p *pusher) run(ctx context.Context, arg string, args []string) error {
+	ref, oras, err := p.remote.parse(arg)
+	if err != nil {
+		return err
+	}
+	switch {
+	case oras && p.layout == "" && len(args) == 1:
+		return p.pushSIF(ctx, ref, args[0])
+	case !oras && p.layout != "" && len(args) == 0:
+		m, err := openLayout(p.layout)
+		if err != nil {
+			return err
+		}
+		_, err = p.send(ctx, ref, m)
+		return err
+	case oras:
+		return usagef("push %s: want one SIF", arg)
+	case p.layout != "":
+		return usagef("push %s: roots and --oci exclude each other", arg)
+	}
+	return p.pushClosure(ctx, ref)
+}
+
+// pushClosure builds an image without a place for it, and sends what the registry lacks.
+func (p *pusher) pushClosure(ctx context.Context, ref name.Reference) error {
+	img, _, err := p.open(ctx)
+	defer p.source.Close()
+	if err != nil {
+		return err
+	}
+	if err := p.caching.open(p.ui); err != nil {
+		return err
+	}
+	defer p.caching.close(p.ui)
+	progress := newProgress(p.ui, time.Now)
+	built, err := p.oci.layers(ctx, &p.builder, img, progress)
+	progress.done()
+	if err != nil {
+		return err
+	}
+	defer built.Close()
+	for _, note := range built.Notes {
+		p.ui.infof("note: %s", note)
+	}
+	digest, err := p.send(ctx, ref, built)
+	if err != nil || p.noRecord {
+		return explainOCI(err)
+	}
+	return p.sendRecord(ctx, digest, built)
+}
+
+// recordType is the media type of a build record.
+const recordType = "application/vnd.nix2img.record.v1+json"
+
+// sendRecord attaches the build record to an image.
+func (p *pusher) sendRecord(ctx context.Context, subject name.Digest, img *oci.Image) error {
+	about, err := registry.Subject(img)
+	if err != nil {
+		return err
+	}
+	var record bytes.Buffer
+	if _, err := img.Record.WriteTo(&record); err != nil {
+		return err
+	}
+	rt, err := p.remote.runtime(p.ui, nil)
+	if err != nil {
+		return err
+	}
+	_, err = registry.Attach(ctx, subject, about, recordType, record.Bytes(), rt)
+	return err
+}
+
+func (p *pusher) pushSIF(ctx context.Context, ref name.Reference, file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", file, reason(err))
+	}
+	defer f.Close()
+	if _, err := sif.Read(f); err != nil {
+		return fmt.Errorf("open %s: %w", file, err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("open %s: %w", file, reason(err))
+	}
+	p.ui.busyf("reading %s", file)
+	img, err := registry.SIF(ctx, f, info.Size(), filepath.Base(file))
+	if err != nil {
+		return err
+	}
+	_, err = p.send(ctx, ref, img)
+	return err
+}
+
+// send sends an image and prints its name.
+func (p *pusher) send(ctx context.Context, ref name.Reference, m registry.Manifest) (name.Digest, error) {
+	progress := newProgress(p.ui, time.Now)
+	rt, err := p.remote.runtime(p.ui, progress)
+	if err != nil {
+		return name.Digest{}, err
+	}
+	for _, repo := range p.mountFrom {
+		from, _, err := p.remote.parse(repo)
+		if err != nil {
+			return name.Digest{}, err
+		}
+		rt.MountFrom = append(rt.MountFrom, from.Context())
+	}
+	var last registry.Progress
+	show := rt.Progress
+	rt.Progress = func(s registry.Progress) { last = s; show(s) }
+	digest, err := registry.Push(ctx, ref, m, rt)
+	took := progress.done()
+	if err != nil {
+		return digest, err
+	}
+	p.ui.infof("pushed %s: sent %s of %s, in %.1f s", ref, formatSize(last.Sent), formatSize(last.Total), took.Seconds())
+	return digest, p.ui.resultf("%s\n", digest)
+}

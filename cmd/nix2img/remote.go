@@ -1,0 +1,247 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/closure/binarycache"
+	"github.com/nix2img/nix2img/closure/nixdb"
+)
+
+// remote says how to deal with binary caches, flag by flag.
+type remote struct {
+	keys      string
+	noSigs    bool
+	netrcFile string
+	forget    bool // keep no narinfos
+
+	files *binarycache.Files // once there is a closure
+}
+
+// patience with servers is not what tests have. Zero means the default.
+var patience struct{ pause, stall time.Duration }
+
+// fromAuto is the source that Nix would use: its store, and then its caches.
+const fromAuto = "auto"
+
+func isRemote(from string) bool { return from == fromAuto || strings.Contains(from, "://") }
+
+func (r *remote) addFlags(f *pflag.FlagSet) {
+	f.StringVar(&r.keys, "trusted-public-keys", "", "believe binary caches what these `KEYS` have signed: NAME:BASE64, with spaces between\n(default: those of nix.conf, and of cache.nixos.org)")
+	f.BoolVar(&r.noSigs, "no-check-sigs", false, "believe binary caches whatever they say")
+	f.StringVar(&r.netrcFile, "netrc-file", "", "log in to binary caches as `FILE` says (default: netrc-file of nix.conf)")
+}
+
+// openRemote reads the closure out of binary caches, and out of the store if that is one of the sources.
+func (s *source) openRemote(ctx context.Context) (*closure.Closure, error) {
+	conf, err := readNixConf()
+	if err != nil {
+		return nil, err
+	}
+	rt, err := s.remote.runtime(conf)
+	if err != nil {
+		return nil, err
+	}
+	rt.Workers = s.jobs
+	from := &binarycache.Source{Runtime: rt}
+	if from.Trust, err = s.remote.trust(conf); err != nil {
+		return nil, err
+	}
+	for _, url := range s.from {
+		if url == fromAuto {
+			done, err := s.useStore(from)
+			if err != nil {
+				return nil, err
+			}
+			defer done()
+			continue
+		}
+		c, err := binarycache.Open(ctx, url, rt)
+		if err != nil {
+			return nil, err
+		}
+		from.Caches = append(from.Caches, c)
+	}
+	storeDir := defaultStoreDir
+	if len(from.Caches) > 0 && from.Local == nil {
+		storeDir = from.Caches[0].StoreDir
+	}
+	roots, err := s.resolveRoots(storeDir)
+	if err != nil && storeDir != defaultStoreDir {
+		return nil, fmt.Errorf("%w (%s is for %s)", err, from.Caches[0].URL, storeDir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if slices.Contains(s.from, fromAuto) {
+		if err := s.useSettings(ctx, from, conf, roots); err != nil {
+			return nil, err
+		}
+	}
+	binarycache.Sort(from.Caches)
+	c, err := from.Closure(ctx, roots...)
+	if err != nil {
+		return nil, err
+	}
+	s.remote.files = c.Files.(*binarycache.Files)
+	return c, s.checkLocal(c)
+}
+
+// useStore makes the store of this machine a source, if there is one.
+func (s *source) useStore(from *binarycache.Source) (done func() error, err error) {
+	db, err := nixdb.Open(filepath.Join(s.store, databaseDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return func() error { return nil }, nil
+	}
+	if err != nil {
+		return nil, &sourceError{err}
+	}
+	from.LocalFiles = closure.DirFS(s.physical(defaultStoreDir))
+	from.Local = func(ctx context.Context, p closure.Path) ([]closure.Object, error) {
+		c, err := db.Closure(ctx, defaultStoreDir, p)
+		if e, ok := errors.AsType[*closure.MissingError](err); ok && e.Path == p {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, &sourceError{err}
+		}
+		return c.Objects(), nil
+	}
+	return db.Close, nil
+}
+
+// useSettings adds the caches that Nix would use, unless the roots are all on this machine.
+func (s *source) useSettings(ctx context.Context, from *binarycache.Source, conf *nixConf, roots []closure.Path) error {
+	missing := from.Local == nil
+	for _, p := range roots {
+		if missing {
+			break
+		}
+		objects, err := from.Local(ctx, p)
+		if err != nil {
+			return err
+		}
+		missing = len(objects) == 0
+	}
+	if !missing {
+		return nil
+	}
+	var failed error
+	for _, url := range conf.substituters {
+		c, err := binarycache.Open(ctx, url, from.Runtime)
+		if err != nil {
+			failed = cmp.Or(failed, err)
+			continue // as with Nix, what the settings name need not be there
+		}
+		from.Caches = append(from.Caches, c)
+	}
+	if len(from.Caches) == 0 {
+		return failed
+	}
+	return nil
+}
+
+// checkLocal is CheckFiles for the objects that are on this machine.
+func (s *source) checkLocal(c *closure.Closure) error {
+	for _, o := range c.Objects() {
+		if s.remote.files.Remote(o.Path) {
+			continue
+		}
+		if _, err := fs.Lstat(c.Files, o.Path.Base()); err != nil {
+			return &closure.MissingError{Path: o.Path, Err: err}
+		}
+	}
+	return nil
+}
+
+func (r *remote) runtime(conf *nixConf) (*binarycache.Runtime, error) {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DisableCompression = true
+	transport.MaxIdleConnsPerHost = 32
+	transport.DialContext = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
+	rt := &binarycache.Runtime{
+		Client: &http.Client{Transport: transport}, Now: time.Now, Pause: patience.pause, Stall: patience.stall,
+	}
+	if dir, err := os.UserCacheDir(); err == nil && !r.forget {
+		rt.Keep = filepath.Join(dir, "nix2img", "narinfo")
+	}
+	file := r.netrcFile
+	if file == "" {
+		file = conf.netrcFile
+	}
+	text, err := os.ReadFile(file)
+	if err != nil && (r.netrcFile != "" || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission)) {
+		return nil, usagef("--netrc-file %s: %w", file, reason(err))
+	}
+	login, err := binarycache.ParseNetrc(string(text))
+	if err != nil {
+		return nil, usagef("--netrc-file %s: %w", file, err)
+	}
+	rt.Authorize = func(req *http.Request) {
+		if user, password, ok := login.Find(req.URL.Hostname()); ok {
+			req.SetBasicAuth(user, password)
+		} else if token := conf.token(req.URL.Host); token != "" {
+			req.Header.Set("Authorization", "Bearer "+token)
+		}
+	}
+	return rt, nil
+}
+
+func (r *remote) trust(conf *nixConf) (t binarycache.Trust, err error) {
+	t.All = r.noSigs
+	keys := append([]string{binarycache.DefaultKey}, conf.keys...)
+	if r.keys != "" {
+		keys = strings.Fields(r.keys)
+	}
+	for _, text := range keys {
+		key, err := binarycache.ParsePublicKey(text)
+		if err != nil {
+			return t, usagef("--trusted-public-keys: %w", err)
+		}
+		t.Keys = append(t.Keys, key)
+	}
+	return t, nil
+}
+
+// advise adds to an error where it comes from and what can be done about it.
+func (r *remote) advise(err error) error {
+	// Where in the pipeline something was noticed does not matter.
+	if e, ok := errors.AsType[*binarycache.NetworkError](err); ok {
+		if binarycache.Unauthorized(e) {
+			return withHint(e, "put user and password for it into a file, as for curl, and name that with --netrc-file")
+		}
+		return withHint(e, "is the address right, and can the machine reach it? --from can name more caches than one")
+	}
+	if e, ok := errors.AsType[*binarycache.VerifyError](err); ok {
+		if is[*binarycache.SignatureError](e) {
+			return withHint(e, "--trusted-public-keys says whom you trust: the cache's owner knows its public key")
+		}
+		return e
+	}
+	if e, ok := errors.AsType[*binarycache.InfoError](err); ok {
+		return e
+	}
+	if e, ok := errors.AsType[*binarycache.SpoolError](err); ok {
+		return e
+	}
+	if e, ok := errors.AsType[*closure.HashError](err); ok && r.files != nil && r.files.Remote(e.Path) {
+		return &binarycache.VerifyError{URL: r.files.Address(e.Path), Path: e.Path, Err: e}
+	}
+	if e, ok := errors.AsType[*closure.MissingError](err); ok {
+		return withHint(e, "a cache needs the whole closure; nix copy --to CACHE puts it there")
+	}
+	return err
+}

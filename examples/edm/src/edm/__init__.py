@@ -1,0 +1,1 @@
+"""A program that computes on all GPUs of a Slurm job."""
