@@ -449,7 +449,7 @@ func TestVerifyFindsFlippedBytes(t *testing.T) {
 		writeFile(t, name, content)
 	}
 	v := run(t, command("cache", "verify", "--cache", cache))
-	if v.code != exitVerify || !strings.Contains(v.stderr, "6 of 6 segments were damaged") {
+	if v.code != exitVerify || !strings.Contains(v.stderr, "6 of 6 entries were damaged") {
 		t.Errorf("exit code %d\n%s", v.code, v.stderr)
 	}
 	if left := entries(t, cache); len(left) > 0 {

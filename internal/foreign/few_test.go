@@ -7,3 +7,6 @@ const (
 	kills = 20 // SIGKILL of builds
 	flips = 50 // of bits
 )
+
+// cacheRoots are the closures that are put into binary caches.
+var cacheRoots = []string{"SMALL"}

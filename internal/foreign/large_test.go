@@ -24,6 +24,9 @@ const (
 	flips = 1000 // of bits
 )
 
+// cacheRoots are the closures that are put into binary caches.
+var cacheRoots = []string{"SMALL", "MEDIUM"}
+
 // A Python environment of 333 paths: every reader agrees with the store,
 // and the program draws the same picture from the image as from the store.
 func TestMedium(t *testing.T) {

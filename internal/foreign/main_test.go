@@ -30,6 +30,10 @@ var (
 const unprivileged = 65534 // uid and gid of nobody
 
 func TestMain(m *testing.M) {
+	if os.Getenv(containerVar) != "" {
+		fmt.Fprintln(os.Stderr, "container:", container(os.Args[1:]))
+		os.Exit(1)
+	}
 	code, err := setUp(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "foreign:", err)
@@ -44,8 +48,8 @@ func setUp(m *testing.M) (code int, err error) {
 		return 0, errors.New("these tests mount file systems: run them as root")
 	}
 	for _, tool := range []string{
-		"chroot", "gensquashfs", "losetup", "mkfs.xfs", "mksquashfs", "mount", "nix", "nix-store",
-		"setpriv", "siftool", "sqfsdiff", "squashfuse", "strace", "umount", "unsquashfs",
+		"chroot", "diff", "gcc", "gensquashfs", "losetup", "mkfs.xfs", "mksquashfs", "mount", "nix", "nix-instantiate", "nix-store",
+		"python3", "setpriv", "siftool", "skopeo", "sqfsdiff", "squashfuse", "strace", "umoci", "umount", "unsquashfs", "zstd",
 	} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return 0, fmt.Errorf("%w (testdata/test.sh installs it)", err)
