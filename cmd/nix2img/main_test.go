@@ -97,14 +97,15 @@ func TestScript(t *testing.T) {
 			},
 			"registry": func(ts *testscript.TestScript, neg bool, args []string) {
 				reg := ts.Value(registryKey{}).(*registrytest.Registry)
-				reg.Fault = nil
-				if len(args) > 0 {
-					fault, ok := registryFaults[args[0]]
-					if !ok {
-						ts.Fatalf("unknown fault %s", args[0])
-					}
-					reg.Fault = func(w http.ResponseWriter, r *http.Request) bool { return fault(reg, w, r) }
+				if len(args) == 0 {
+					reg.SetFault(nil)
+					return
 				}
+				fault, ok := registryFaults[args[0]]
+				if !ok {
+					ts.Fatalf("unknown fault %s", args[0])
+				}
+				reg.SetFault(func(w http.ResponseWriter, r *http.Request) bool { return fault(reg, w, r) })
 			},
 			"referrers": func(ts *testscript.TestScript, neg bool, args []string) {
 				_, digest, _ := strings.Cut(strings.TrimSpace(ts.ReadFile(args[1])), "@")

@@ -110,10 +110,18 @@ var (
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.mu.Lock()
 	r.requests = append(r.requests, req.Method+" "+req.URL.Path)
+	fault := r.Fault
 	r.mu.Unlock()
-	if r.Fault == nil || !r.Fault(w, req) {
+	if fault == nil || !fault(w, req) {
 		r.Serve(w, req)
 	}
+}
+
+// SetFault sets Fault while requests are being served.
+func (r *Registry) SetFault(fault func(w http.ResponseWriter, req *http.Request) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Fault = fault
 }
 
 // Serve answers a request without asking Fault.
