@@ -72,7 +72,7 @@ type LayerEncoding struct {
 	PieceSize   int    `json:"pieceSize"`        // bytes of a tar stream that are compressed on their own
 	Library     string `json:"library,omitzero"` // module path of the codec's implementation
 	Version     string `json:"version,omitzero"` // its version
-	Format      int    `json:"format"`           // version of the encoding; see oci.FormatVersion
+	Format      int    `json:"format"`           // version of the rules for tar archives
 }
 
 // Object is a store object in an image.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image/gpu"
+	"github.com/nix2img/nix2img/image/oci"
 	"github.com/nix2img/nix2img/image/squash"
 	"github.com/nix2img/nix2img/sif"
 )
@@ -22,6 +24,7 @@ type gpuLooker struct {
 	source  source
 	caching caching
 	check   gpuCheck
+	arch    string
 	asJSON  bool
 }
 
@@ -35,7 +38,8 @@ have code for, the versions of CUDA, the oldest driver, how libraries of the dri
 found, and what is suspicious. Nothing is run, and no GPU is needed.
 
 A ROOT is what build takes, and a closure comes from the same places.
-An IMAGE is a SIF or a squashfs, whoever made it.
+An IMAGE is a SIF, a squashfs, an OCI layout or archive, or what docker save writes, whoever made it.
+The layers of the last three are unpacked into a temporary file.
 
 With --for, the command fails with exit code 6 if the programs will not run on one of the GPUs:
 some library has no code for it. It warns if the driver has to compile that first (JIT),
@@ -62,6 +66,7 @@ with kind (sass, ptx, lto, hip), target, and the counts sections (as cuobjdump) 
 	f.BoolVar(&g.caching.off, "no-cache", false, "look into all files, and keep nothing in a cache")
 	g.caching.addDirFlag(f)
 	f.IntVarP(&g.source.jobs, "jobs", "j", 0, "use `N` cores, which never changes the output (default: all)")
+	f.StringVar(&g.arch, "arch", "", "the CPU's `ARCH`, Go's name, of an OCI image for several")
 	f.BoolVar(&g.asJSON, "json", false, "print JSON")
 	for _, dir := range []string{"store", "cache"} {
 		cmd.MarkFlagDirname(dir)
@@ -107,7 +112,9 @@ func (g *gpuLooker) look(ctx context.Context) (*gpu.Report, error) {
 		if g.source.store != "" || g.source.closure != "" || len(g.source.from) > 0 {
 			return nil, usagef("gpu: %s is an image, which --store, --closure and --from have nothing to do with", name)
 		}
-		return lookIntoImage(ctx, name, rt)
+		g.ui.busyf("looking for GPU code in %s", name)
+		defer g.ui.status("")
+		return lookIntoImage(ctx, name, g.arch, rt)
 	}
 	if err := g.source.check(); err != nil {
 		return nil, err
@@ -134,6 +141,9 @@ func (g *gpuLooker) look(ctx context.Context) (*gpu.Report, error) {
 
 // isImage reports whether an argument is an image, and not a root of a closure.
 func isImage(name string) bool {
+	if oci.Detect(name) {
+		return true
+	}
 	if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
 		return false
 	}
@@ -145,17 +155,35 @@ func isImage(name string) bool {
 	return sif.Detect(f) || isSquashfs(f)
 }
 
-func lookIntoImage(ctx context.Context, name string, rt *gpu.Runtime) (*gpu.Report, error) {
+func lookIntoImage(ctx context.Context, name, arch string, rt *gpu.Runtime) (*gpu.Report, error) {
+	if oci.Detect(name) {
+		stored, err := oci.Open(name, arch)
+		if err != nil {
+			return nil, err
+		}
+		defer stored.Close()
+		files, err := stored.Files(ctx, "")
+		if err != nil {
+			return nil, err
+		}
+		defer files.Close()
+		return lookIntoFiles(ctx, name, files, rt)
+	}
 	img, err := openImage(name)
 	if err != nil {
 		return nil, err
 	}
 	defer img.Close()
-	record, err := img.record()
+	return lookIntoFiles(ctx, name, img, rt)
+}
+
+// lookIntoFiles makes the report of an image's root file system.
+func lookIntoFiles(ctx context.Context, name string, fsys fs.FS, rt *gpu.Runtime) (*gpu.Report, error) {
+	record, err := readRecord(fsys)
 	if err != nil {
 		return nil, fmt.Errorf("gpu: %s: %w", name, err)
 	}
-	facts, err := gpu.Inspect(ctx, img, ".", rt)
+	facts, err := gpu.Inspect(ctx, fsys, ".", rt)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

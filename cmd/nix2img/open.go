@@ -82,7 +82,13 @@ func (img *imageFile) record() (*image.Record, error) {
 	if img.sif != nil && img.sif.Record != nil {
 		return img.sif.Record, nil
 	}
-	f, err := img.FS.Open(image.RecordPath)
+	return readRecord(img.FS)
+}
+
+// readRecord reads the build record in the root file system of an image.
+// It is nil if nix2img did not make the image.
+func readRecord(fsys fs.FS) (*image.Record, error) {
+	f, err := fsys.Open(image.RecordPath)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

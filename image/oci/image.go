@@ -159,6 +159,7 @@ func (s *store) build(img *image.Image, opts *Options) (*Image, error) {
 	if b.Record, err = resolved.Record(); err != nil {
 		return nil, err
 	}
+	b.Record.OCI = s.coding.record()
 	base, err := resolved.Base(s.ctx, b.Record)
 	if err != nil {
 		return nil, err

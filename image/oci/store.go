@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/internal/cas"
 	"github.com/nix2img/nix2img/internal/codec"
 	"github.com/nix2img/nix2img/internal/par"
@@ -50,6 +51,18 @@ func newCoding(name string, level int) (*coding, error) {
 
 func (e *coding) String() string {
 	return fmt.Sprintf("%s %d %d %s %s tar %d", e.codec.Name, e.level, e.piece, e.codec.Module, e.codec.Version(), tarVersion)
+}
+
+// record describes the encoding in the build record.
+func (e *coding) record() *image.LayerEncoding {
+	return &image.LayerEncoding{
+		Compression: e.codec.Name,
+		Level:       e.level,
+		PieceSize:   e.piece,
+		Library:     e.codec.Module,
+		Version:     e.codec.Version(),
+		Format:      tarVersion,
+	}
 }
 
 // A unit is what is compressed together: a store object, or the base files.

@@ -1,0 +1,255 @@
+package oci
+
+import (
+	"archive/tar"
+	"bufio"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/nix2img/nix2img/internal/codec"
+)
+
+// Files is the root file system of an image.
+// It is an [fs.ReadLinkFS] whose regular files are also an [io.ReaderAt]. Symbolic links are not followed.
+type Files struct {
+	spool *os.File
+	size  int64
+	root  *entry
+}
+
+// An entry is a file of an image. Hard links are one entry with several names.
+type entry struct {
+	mode    fs.FileMode
+	size    int64
+	off     int64 // of the contents in the spool
+	time    time.Time
+	target  string // of a symbolic link
+	entries map[string]*entry
+}
+
+var (
+	_ fs.ReadDirFS  = (*Files)(nil)
+	_ fs.StatFS     = (*Files)(nil)
+	_ fs.ReadLinkFS = (*Files)(nil)
+)
+
+func newFiles(spool *os.File) *Files { return &Files{spool: spool, root: newDir()} }
+
+func newDir() *entry {
+	return &entry{mode: fs.ModeDir | 0o755, time: modTime, entries: make(map[string]*entry)}
+}
+
+// Close frees what the files take.
+func (f *Files) Close() error { return f.spool.Close() }
+
+// unpack adds a layer.
+func (s *Stored) unpack(ctx context.Context, f *Files, blob string, want v1.Hash) error {
+	r, err := s.open(blob)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	plain, err := codec.Decompress(bufio.NewReaderSize(contextReader{ctx, r}, 1<<20))
+	if err != nil {
+		return err
+	}
+	defer plain.Close()
+	hash := sha256.New()
+	all := io.TeeReader(plain, hash)
+	t := tar.NewReader(all)
+	var placed map[*entry]bool // what this layer has put there, which its whiteouts do not mean
+	for placed = make(map[*entry]bool); ; {
+		h, err := t.Next()
+		if err == io.EOF {
+			break
+		}
+		if err == nil {
+			err = f.add(h, t, placed)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if _, err := io.Copy(io.Discard, all); err != nil { // what is behind the archive's end counts, too
+		return err
+	}
+	if got := hex.EncodeToString(hash.Sum(nil)); got != want.Hex {
+		return fmt.Errorf("its diffID is sha256:%s, and not %s", got, want)
+	}
+	return nil
+}
+
+// add adds an entry of a layer, or does what a whiteout says: image-spec, layer.md.
+func (f *Files) add(h *tar.Header, contents io.Reader, placed map[*entry]bool) error {
+	name := path.Clean("/" + h.Name)[1:]
+	if name == "" {
+		return nil
+	}
+	dir, base := path.Split(name)
+	parent, err := f.mkdir(strings.TrimSuffix(dir, "/"))
+	if err != nil {
+		return err
+	}
+	if base == ".wh..wh..opq" {
+		for name, e := range parent.entries {
+			if !placed[e] {
+				delete(parent.entries, name)
+			}
+		}
+		return nil
+	}
+	if hidden, ok := strings.CutPrefix(base, ".wh."); ok {
+		if !placed[parent.entries[hidden]] {
+			delete(parent.entries, hidden)
+		}
+		return nil
+	}
+	e := &entry{mode: h.FileInfo().Mode(), time: h.ModTime, target: h.Linkname}
+	switch h.Typeflag {
+	case tar.TypeDir:
+		e.entries = make(map[string]*entry)
+		if old := parent.entries[base]; old != nil && old.mode.IsDir() {
+			e.entries = old.entries
+		}
+	case tar.TypeReg:
+		e.off = f.size
+		n, err := io.Copy(f.spool, contents)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		e.size, f.size = n, f.size+n
+	case tar.TypeLink:
+		if e, err = f.find("link", path.Clean("/" + h.Linkname)[1:]); err != nil {
+			return err
+		}
+		if e.mode.IsDir() {
+			return fmt.Errorf("%s: a hard link to a directory", name)
+		}
+	case tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+	default:
+		return fmt.Errorf("%s: an entry of type %q", name, h.Typeflag)
+	}
+	parent.entries[base] = e
+	placed[e] = true
+	return nil
+}
+
+// mkdir returns a directory, and makes those that are missing on the way.
+func (f *Files) mkdir(name string) (*entry, error) {
+	e := f.root
+	if name == "" {
+		return e, nil
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		next := e.entries[part]
+		if next == nil {
+			next = newDir()
+			e.entries[part] = next
+		}
+		if !next.mode.IsDir() {
+			return nil, fmt.Errorf("%s: %s is no directory", name, part)
+		}
+		e = next
+	}
+	return e, nil
+}
+
+func (f *Files) find(op, name string) (*entry, error) {
+	e := f.root
+	if name != "." && name != "" {
+		for part := range strings.SplitSeq(name, "/") {
+			if e = e.entries[part]; e == nil {
+				return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+			}
+		}
+	}
+	return e, nil
+}
+
+// Lstat describes a file.
+func (f *Files) Lstat(name string) (fs.FileInfo, error) {
+	e, err := f.find("lstat", name)
+	if err != nil {
+		return nil, err
+	}
+	return &entryInfo{path.Base(name), e}, nil
+}
+
+// Stat is Lstat.
+func (f *Files) Stat(name string) (fs.FileInfo, error) { return f.Lstat(name) }
+
+// ReadLink returns where a symbolic link leads to.
+func (f *Files) ReadLink(name string) (string, error) {
+	e, err := f.find("readlink", name)
+	if err == nil && e.mode.Type() != fs.ModeSymlink {
+		err = &fs.PathError{Op: "readlink", Path: name, Err: fs.ErrInvalid}
+	}
+	if err != nil {
+		return "", err
+	}
+	return e.target, nil
+}
+
+// ReadDir lists a directory.
+func (f *Files) ReadDir(name string) ([]fs.DirEntry, error) {
+	e, err := f.find("readdir", name)
+	if err == nil && !e.mode.IsDir() {
+		err = &fs.PathError{Op: "readdir", Path: name, Err: errors.New("not a directory")}
+	}
+	if err != nil {
+		return nil, err
+	}
+	list := make([]fs.DirEntry, 0, len(e.entries))
+	for name, e := range e.entries {
+		list = append(list, fs.FileInfoToDirEntry(&entryInfo{name, e}))
+	}
+	slices.SortFunc(list, func(a, b fs.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })
+	return list, nil
+}
+
+// Open opens a regular file.
+func (f *Files) Open(name string) (fs.File, error) {
+	e, err := f.find("open", name)
+	if err == nil && !e.mode.IsRegular() {
+		err = &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &entryFile{io.NewSectionReader(f.spool, e.off, e.size), entryInfo{path.Base(name), e}}, nil
+}
+
+// entryInfo is an entry as an fs.FileInfo.
+type entryInfo struct {
+	name string
+	*entry
+}
+
+func (i *entryInfo) Name() string       { return i.name }
+func (i *entryInfo) Size() int64        { return i.size }
+func (i *entryInfo) Mode() fs.FileMode  { return i.mode }
+func (i *entryInfo) ModTime() time.Time { return i.time }
+func (i *entryInfo) IsDir() bool        { return i.mode.IsDir() }
+func (i *entryInfo) Sys() any           { return nil }
+
+// entryFile is a regular file that has been opened.
+type entryFile struct {
+	*io.SectionReader
+	info entryInfo
+}
+
+func (f *entryFile) Stat() (fs.FileInfo, error) { return &f.info, nil }
+func (f *entryFile) Close() error               { return nil }
