@@ -13,6 +13,7 @@ import (
 
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/squash"
+	"github.com/nix2img/nix2img/internal/ctxio"
 	"github.com/nix2img/nix2img/squashfs"
 )
 
@@ -30,7 +31,7 @@ func writeOCI(ctx context.Context, f squashfs.File, partition io.ReaderAt, root 
 	// The sif library computes the digest of a blob while it copies it.
 	// The copy goes nowhere: the layer lies where it belongs.
 	layer, err := sif.NewDescriptorInput(sif.DataOCIBlob,
-		contextReader{ctx, io.NewSectionReader(partition, 0, root.Size)}, sif.OptObjectAlignment(4096))
+		ctxio.Reader(ctx, io.NewSectionReader(partition, 0, root.Size)), sif.OptObjectAlignment(4096))
 	if err != nil {
 		return 0, fmt.Errorf("sif: describe the layer: %w", err)
 	}
@@ -167,17 +168,4 @@ func readJSON[T any](r io.ReaderAt, e Extent) (*T, error) {
 	}
 	v := new(T)
 	return v, json.NewDecoder(io.NewSectionReader(r, e.Offset, e.Size)).Decode(v)
-}
-
-// contextReader fails when ctx ends.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
 }

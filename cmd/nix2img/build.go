@@ -21,6 +21,7 @@ import (
 
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/squash"
+	"github.com/nix2img/nix2img/internal/ctxio"
 	"github.com/nix2img/nix2img/sif"
 	"github.com/nix2img/nix2img/squashfs"
 )
@@ -267,7 +268,7 @@ func (b *builder) toStdout(ctx context.Context, img *image.Image, opts *squash.O
 	if b.digest {
 		w = io.MultiWriter(w, hash)
 	}
-	w = contextWriter{ctx, w}
+	w = ctxio.Writer(ctx, w)
 	res, err := b.render(stdoutName, img, func(rt *squash.Runtime) (*sif.Result, error) {
 		if b.sif {
 			return sif.Stream(ctx, w, img, &sif.Options{Options: *opts, OCI: b.ociSIF}, rt)
@@ -491,7 +492,7 @@ func parseCommand(s string) ([]string, error) {
 // digest computes the SHA-256 of a file's contents.
 func digest(ctx context.Context, r io.ReaderAt, size int64) (string, error) {
 	hash := sha256.New()
-	if _, err := io.Copy(contextWriter{ctx, hash}, io.NewSectionReader(r, 0, size)); err != nil {
+	if _, err := io.Copy(ctxio.Writer(ctx, hash), io.NewSectionReader(r, 0, size)); err != nil {
 		return "", err
 	}
 	return "sha256:" + hex.EncodeToString(hash.Sum(nil)), nil

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/nix2img/nix2img/internal/ctxio"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 )
@@ -278,7 +279,7 @@ func (x *extractor) finish(dir *os.Root, base, full string, info fs.FileInfo) er
 func (x *extractor) copy(dst *os.File, src io.Reader, size int64) error {
 	w := &sparseWriter{f: dst}
 	// Only the writer's side is hidden: what src can do faster by itself, it shall.
-	n, err := io.CopyBuffer(struct{ io.Writer }{contextWriter{x.ctx, w}}, src, x.buf)
+	n, err := io.CopyBuffer(struct{ io.Writer }{ctxio.Writer(x.ctx, w)}, src, x.buf)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/nix2img/nix2img/image/oci/registry"
+	"github.com/nix2img/nix2img/internal/ctxio"
 	"github.com/nix2img/nix2img/internal/par"
 )
 
@@ -155,7 +156,7 @@ func (a *app) save(ctx context.Context, name string, r io.Reader) error {
 		return err
 	}
 	defer out.Discard()
-	if _, err := io.Copy(contextWriter{ctx, out.File}, r); err != nil {
+	if _, err := io.Copy(ctxio.Writer(ctx, out.File), r); err != nil {
 		return err
 	}
 	return out.Commit()

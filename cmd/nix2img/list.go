@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nix2img/nix2img/internal/ctxio"
 	"github.com/nix2img/nix2img/squashfs"
 )
 
@@ -218,21 +219,8 @@ func cat(ctx context.Context, w io.Writer, img *imageFile, name string) error {
 		}
 		return fmt.Errorf("cat: %w", &fs.PathError{Op: "read", Path: name, Err: err})
 	}
-	if _, err := io.Copy(contextWriter{ctx, w}, f); err != nil {
+	if _, err := io.Copy(ctxio.Writer(ctx, w), f); err != nil {
 		return fmt.Errorf("cat: %w", err)
 	}
 	return nil
-}
-
-// contextWriter refuses to write once its context is done.
-type contextWriter struct {
-	ctx context.Context
-	w   io.Writer
-}
-
-func (w contextWriter) Write(p []byte) (int, error) {
-	if err := w.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return w.w.Write(p)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nix2img/nix2img/image/oci/registry"
 	"github.com/nix2img/nix2img/image/squash"
+	"github.com/nix2img/nix2img/internal/ctxio"
 )
 
 // puller is one run of "nix2img pull", flag by flag.
@@ -114,7 +115,7 @@ func (p *puller) writeSIF(ctx context.Context, layer v1.Layer) error {
 		return err
 	}
 	defer rc.Close()
-	if _, err := io.Copy(contextWriter{ctx, io.NewOffsetWriter(out, 0)}, rc); err != nil {
+	if _, err := io.Copy(ctxio.Writer(ctx, io.NewOffsetWriter(out, 0)), rc); err != nil {
 		return err
 	}
 	return out.Commit()

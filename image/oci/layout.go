@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/nix2img/nix2img/internal/ctxio"
 	"github.com/nix2img/nix2img/internal/par"
 	"github.com/nix2img/nix2img/internal/tempfile"
 )
@@ -210,7 +211,7 @@ func hasBlob(ctx context.Context, name string, digest v1.Hash, size int64) (bool
 	if err != nil || info.Size() != size {
 		return false, err
 	}
-	got, _, err := v1.SHA256(contextReader{ctx, f})
+	got, _, err := v1.SHA256(ctxio.Reader(ctx, f))
 	return got == digest, err
 }
 
@@ -231,19 +232,6 @@ func putFile(dir, name string, r io.Reader) (n int64, err error) {
 		os.Remove(f.Name())
 	}
 	return n, errors.Join(err, f.Close())
-}
-
-// contextReader reads until the context is done.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
 
 // LayoutPaths returns the base names of the store objects in each layer of an image in a layout, for [Layering].

@@ -20,6 +20,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/nix2img/nix2img/internal/codec"
+	"github.com/nix2img/nix2img/internal/ctxio"
 )
 
 // Files is the root file system of an image.
@@ -62,7 +63,7 @@ func (s *Stored) unpack(ctx context.Context, f *Files, blob string, want v1.Hash
 		return err
 	}
 	defer r.Close()
-	plain, err := codec.Decompress(bufio.NewReaderSize(contextReader{ctx, r}, 1<<20))
+	plain, err := codec.Decompress(bufio.NewReaderSize(ctxio.Reader(ctx, r), 1<<20))
 	if err != nil {
 		return err
 	}

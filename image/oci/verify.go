@@ -9,6 +9,7 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/internal/cas"
+	"github.com/nix2img/nix2img/internal/ctxio"
 )
 
 // Verify expands what the cache has of store objects, compares it with their NAR hashes, and removes it if they differ.
@@ -75,5 +76,5 @@ func (c *Cache) verify(ctx context.Context, k cas.Key) (isBlob bool, err error) 
 	coding.piece = min(piece, 64<<20)
 	o := &closure.Object{Path: b.Path, NARHash: b.NARHash, NARSize: b.NARSize}
 	r := &blobReader{s: &store{ctx: ctx, coding: coding}, b: b, at: -1}
-	return true, verifyTar(contextReader{ctx, io.NewSectionReader(r, 0, b.RawSize)}, o)
+	return true, verifyTar(ctxio.Reader(ctx, io.NewSectionReader(r, 0, b.RawSize)), o)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image/gpu"
 	"github.com/nix2img/nix2img/internal/cas"
+	"github.com/nix2img/nix2img/internal/ctxio"
 	"github.com/nix2img/nix2img/squashfs"
 )
 
@@ -170,7 +171,7 @@ func (st *store) check(ctx context.Context, s *segment) error {
 	if s == nil {
 		return nil
 	}
-	err := s.Check(contextReader{ctx, io.NewSectionReader(s.data, 0, s.Size())})
+	err := s.Check(ctxio.Reader(ctx, io.NewSectionReader(s.data, 0, s.Size())))
 	if _, ok := errors.AsType[*squashfs.ChecksumError](err); !ok {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/internal/cas"
+	"github.com/nix2img/nix2img/internal/ctxio"
 	"github.com/nix2img/nix2img/squashfs"
 )
 
@@ -133,7 +134,7 @@ func (p *Plan) ReadAt(b []byte, off int64) (int, error) { return p.assembly.Read
 // What is damaged is dropped from the cache, and made again.
 func (p *Plan) Check(ctx context.Context) error {
 	for {
-		_, err := p.assembly.WriteTo(contextWriter{ctx, io.Discard})
+		_, err := p.assembly.WriteTo(ctxio.Writer(ctx, io.Discard))
 		damaged, ok := errors.AsType[*squashfs.ChecksumError](err)
 		if !ok {
 			return err

@@ -12,6 +12,7 @@ import (
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/gpu"
 	"github.com/nix2img/nix2img/internal/cas"
+	"github.com/nix2img/nix2img/internal/ctxio"
 	"github.com/nix2img/nix2img/squashfs"
 )
 
@@ -127,7 +128,7 @@ func (st *store) blame(ctx context.Context, err error) error {
 		return err
 	}
 	for _, s := range st.segments {
-		found := s.Check(contextReader{ctx, io.NewSectionReader(s.data, 0, s.Size())})
+		found := s.Check(ctxio.Reader(ctx, io.NewSectionReader(s.data, 0, s.Size())))
 		if _, ok := errors.AsType[*squashfs.ChecksumError](found); !ok {
 			continue
 		}
@@ -164,7 +165,7 @@ func (st *store) adopt(ctx context.Context, s *segment) (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = io.Copy(w, contextReader{ctx, io.NewSectionReader(s.data, 0, s.Size())})
+	_, err = io.Copy(w, ctxio.Reader(ctx, io.NewSectionReader(s.data, 0, s.Size())))
 	if err == nil && s.foreign {
 		err = (&segment{Segment: s.Segment, data: w}).verify(ctx, m.narHash, m.options())
 	}

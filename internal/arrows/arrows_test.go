@@ -32,23 +32,26 @@ var arrows = map[string][]string{
 
 	"image":        {"closure", "image/gpu", "internal/elf"},
 	"image/gpu":    {"internal/elf", "internal/par", "github.com/klauspost/compress/zstd"},
-	"image/squash": {"image", "image/gpu", "squashfs", "closure", "closure/nar", "closure/narhash", "internal/cas"},
+	"image/squash": {"internal/ctxio", "image", "image/gpu", "squashfs", "closure", "closure/nar", "closure/narhash", "internal/cas"},
 	"image/oci": {
+		"internal/ctxio",
 		"image", "image/gpu", "closure", "closure/nar", "internal/cas", "internal/codec", "internal/par", "internal/tempfile",
 		"github.com/google/go-containerregistry/pkg/v1", "github.com/google/go-containerregistry/pkg/v1/partial",
 		"github.com/google/go-containerregistry/pkg/v1/types",
 	},
 
 	"image/oci/registry": {
+		"internal/ctxio",
 		"internal/par", "github.com/google/go-containerregistry/pkg/authn", "github.com/google/go-containerregistry/pkg/name",
 		"github.com/google/go-containerregistry/pkg/v1", "github.com/google/go-containerregistry/pkg/v1/partial",
 		"github.com/google/go-containerregistry/pkg/v1/remote", "github.com/google/go-containerregistry/pkg/v1/remote/transport",
 		"github.com/google/go-containerregistry/pkg/v1/static", "github.com/google/go-containerregistry/pkg/v1/types",
 	},
 
-	"sif": {"image", "image/squash", "squashfs", "github.com/google/uuid", "github.com/sylabs/sif/v2/pkg/sif",
+	"sif": {"internal/ctxio", "image", "image/squash", "squashfs", "github.com/google/uuid", "github.com/sylabs/sif/v2/pkg/sif",
 		"github.com/google/go-containerregistry/pkg/v1", "github.com/google/go-containerregistry/pkg/v1/types"},
 
+	"internal/ctxio":    {},
 	"internal/par":      {},
 	"internal/reflink":  {"golang.org/x/sys/unix"},
 	"internal/elf":      {},

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/nix2img/nix2img/internal/ctxio"
 )
 
 // Media types of a SIF in a registry; the names are those of SingularityCE and Apptainer (pkg oras).
@@ -37,7 +38,7 @@ var ErrNotSIF = errors.New("not a SIF, but another kind of image or artifact")
 // SIF makes an artifact of the SIF file in r, which it reads once for its digest.
 // The file gets its name from title.
 func SIF(ctx context.Context, r io.ReaderAt, size int64, title string) (v1.Image, error) {
-	digest, _, err := v1.SHA256(contextReader{ctx, io.NewSectionReader(r, 0, size)})
+	digest, _, err := v1.SHA256(ctxio.Reader(ctx, io.NewSectionReader(r, 0, size)))
 	if err != nil {
 		return nil, fmt.Errorf("registry: digest of %s: %w", title, err)
 	}
@@ -158,16 +159,3 @@ func (l *fileLayer) Compressed() (io.ReadCloser, error) {
 type fileReader struct{ *io.SectionReader }
 
 func (fileReader) Close() error { return nil }
-
-// contextReader fails when ctx ends.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
-}
