@@ -20,9 +20,12 @@ type GPU struct {
 	NV   Choice // NVIDIA's, as by the flag --nv of SingularityCE and Apptainer
 	ROCm Choice // AMD's, as by their flag --rocm
 
-	// Accept, if not nil, is called with what the image needs of a GPU, before anything is written.
-	// An error ends the build. If what has been kept in a cache turns out to be damaged, it is called again.
+	// Accept, if not nil, is called with what the image needs of a GPU. An error ends the build.
+	// If what has been kept in a cache turns out to be damaged, it is called again.
 	Accept func(*gpu.Report) error
+	// Early has the files looked at for GPU code before they are compressed, so that Accept is called before that.
+	// Otherwise it is done at the same time, which is faster.
+	Early bool
 }
 
 // None reports whether nobody wants to know what an image needs of a GPU.

@@ -250,7 +250,7 @@ func (b *builder) open(ctx context.Context) (*image.Image, *squash.Options, erro
 	b.ui.detailf("closure of %s: %s, %s", c.Roots()[0].Name(), plural(len(c.Objects()), "store path"), formatSize(c.NARSize()))
 	img := &image.Image{Closure: c, Config: *config, GPU: use}
 	if !use.None() || b.gpu.check.any() {
-		img.GPU.Accept = b.gpu.accept(b.ui, c)
+		img.GPU.Accept, img.GPU.Early = b.gpu.accept(b.ui, c), b.gpu.check.any()
 	}
 	if len(b.files) > 0 {
 		img.Files = files

@@ -25,7 +25,13 @@ type output struct {
 	path  string // where it is to appear
 	temp  string
 	temps *temporaries
+
+	written, begun int64 // up to where the file has been written, and the disk been told to begin
 }
+
+// writeBack is after how many bytes the disk is told to begin to write them,
+// so that there is not much left for it to do in the end.
+const writeBack = 16 << 20
 
 // tempPrefix begins temporary names.
 const tempPrefix = ".nix2img-"
@@ -77,7 +83,7 @@ func (a *app) create(path string, mode fs.FileMode) (*output, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create %s: %w", path, reason(err))
 	}
-	o := &output{f, path, f.Name(), &a.temps}
+	o := &output{File: f, path: path, temp: f.Name(), temps: &a.temps}
 	o.temps.add(o.temp)
 	return o, nil
 }
@@ -107,6 +113,11 @@ func (o *output) Commit() error {
 // WriteAt, ReadAt and Truncate have errors with the name that the user knows.
 func (o *output) WriteAt(p []byte, off int64) (int, error) {
 	n, err := o.File.WriteAt(p, off)
+	if o.written = max(o.written, off+int64(n)); o.written-o.begun >= writeBack {
+		// Whether this does anything is up to the file system. What goes wrong, Sync reports.
+		unix.SyncFileRange(int(o.Fd()), o.begun, o.written-o.begun, unix.SYNC_FILE_RANGE_WRITE)
+		o.begun = o.written
+	}
 	return n, o.named("write", err)
 }
 

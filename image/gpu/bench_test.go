@@ -3,6 +3,7 @@ package gpu_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -68,13 +69,39 @@ func BenchmarkFile(b *testing.B) {
 
 // Memory does not grow with files.
 func TestMemory(t *testing.T) {
-	fsys := fstest.MapFS{"lib.so": {Data: library("noise")}}
-	inspect(t, fsys) // the buffers are there now, if they are not collected
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	inspect(t, fsys)
-	runtime.ReadMemStats(&after)
-	if n := after.TotalAlloc - before.TotalAlloc; n > 4<<20 {
-		t.Errorf("%d bytes were allocated for a file of 64 MiB", n)
+	data := library("noise")
+	fsys := fstest.MapFS{"lib.so": {Data: data}}
+	info, err := fsys.Stat("lib.so")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name string
+		f    func() error
+	}{
+		{"Inspect", func() error {
+			_, err := gpu.Inspect(context.Background(), fsys, ".", nil)
+			return err
+		}},
+		{"Observe", func() error {
+			o := gpu.Observe(context.Background(), fsys, ".")
+			if err := o.Node("lib.so", info, ""); err != nil {
+				return err
+			}
+			_, err := o.Write(data)
+			return errors.Join(err, o.Close())
+		}},
+	} {
+		var before, after runtime.MemStats
+		for range 2 { // the first time, buffers are made
+			runtime.ReadMemStats(&before)
+			if err := test.f(); err != nil {
+				t.Fatal(err)
+			}
+			runtime.ReadMemStats(&after)
+		}
+		if n := after.TotalAlloc - before.TotalAlloc; n > 4<<20 {
+			t.Errorf("%s allocated %d bytes for a file of 64 MiB", test.name, n)
+		}
 	}
 }

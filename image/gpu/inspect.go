@@ -126,40 +126,52 @@ func (in *inspector) inspect(ctx context.Context, n node) (node, error) {
 		n.link = &Link{valid, strings.ToValidUTF8(target, "\uFFFD")}
 		return n, err
 	}
-	f, err := in.fsys.Open(n.name)
-	if err != nil {
-		return n, err
-	}
-	r := &contents{fsys: in.fsys, name: n.name, file: f}
+	r := &contents{fsys: in.fsys, name: n.name}
 	defer r.Close()
 	var magic [4]byte
 	k, err := r.ReadAt(magic[:], 0)
 	if err != nil && err != io.EOF {
 		return n, err
 	}
-	loose, named := looseNames[path.Ext(n.name)]
-	isELF := string(magic[:k]) == elf.Magic
-	if !isELF && !named {
+	f := interesting(n.name, magic[:k])
+	if f == nil {
 		return n, nil
 	}
+	f.Path = valid
 	info, err := r.file.Stat()
 	if err != nil {
 		return n, err
 	}
-	n.file = &File{Path: valid, Format: loose}
 	s := scanners.Get().(*scanner)
 	defer scanners.Put(s)
 	s.reset(ctx, r, info.Size())
-	if err := s.file(n.file, isELF); err != nil {
+	if more, err := s.head(f); err != nil {
 		return n, err
+	} else if more {
+		if err := s.scan(); err != nil {
+			return n, err
+		}
+		s.finish(f)
 	}
-	if n.file.Format == "" { // an object file
-		n.file = nil
+	if f.Format != "" {
+		n.file = f
 	}
 	return n, nil
 }
 
-// contents reads a file at any offset.
+// interesting returns a file if one with such a name and first bytes is to be looked into.
+// Its format is [ELF], or what the name says.
+func interesting(name string, magic []byte) *File {
+	if string(magic) == elf.Magic {
+		return &File{Format: ELF}
+	}
+	if format, ok := looseNames[path.Ext(name)]; ok {
+		return &File{Format: format}
+	}
+	return nil
+}
+
+// contents reads a file at any offset. It is opened when it is first read.
 type contents struct {
 	fsys fs.FS
 	name string
@@ -167,19 +179,24 @@ type contents struct {
 	at   int64 // where the file is, if it has no ReadAt
 }
 
-func (c *contents) Close() error { return c.file.Close() }
+func (c *contents) Close() error {
+	if c.file == nil {
+		return nil
+	}
+	return c.file.Close()
+}
 
 func (c *contents) ReadAt(p []byte, off int64) (int, error) {
-	if r, ok := c.file.(io.ReaderAt); ok {
-		return r.ReadAt(p, off)
-	}
-	if off < c.at {
+	if c.file == nil || off < c.at {
 		f, err := c.fsys.Open(c.name)
 		if err != nil {
 			return 0, err
 		}
-		c.file.Close()
+		c.Close()
 		c.file, c.at = f, 0
+	}
+	if r, ok := c.file.(io.ReaderAt); ok {
+		return r.ReadAt(p, off)
 	}
 	n, err := io.CopyN(io.Discard, c.file, off-c.at)
 	c.at += n
@@ -194,33 +211,33 @@ func (c *contents) ReadAt(p []byte, off int64) (int, error) {
 	return k, err
 }
 
-// file reads what a file says, into f.
-func (s *scanner) file(f *File, isELF bool) error {
-	if isELF {
-		if skip, err := s.elf(f); err != nil || skip {
-			return err
-		}
-	}
-	switch {
-	case f.Format == KDB:
-		return nil
-	case f.Format == PTX:
+// head reads what the headers of a file say, into f.
+// If the rest of the file is to be looked into, more is true. A file without a format is of no interest after all.
+func (s *scanner) head(f *File) (more bool, err error) {
+	switch f.Format {
+	case ELF:
+		return s.elf(f)
+	case KDB:
+		return false, nil
+	case PTX:
 		head := make([]byte, min(s.size, 64<<10))
 		if _, err := s.r.ReadAt(head, 0); err != nil && err != io.EOF {
-			return err
+			return false, err
 		}
 		s.ptx(f, head)
-	default:
-		if err := s.scan(); err != nil {
-			return err
-		}
+		s.finish(f)
+		return false, nil
 	}
+	return true, nil
+}
+
+// finish puts what has been found in the rest of a file into f.
+func (s *scanner) finish(f *File) {
 	s.report(f)
 	switch f.Format {
 	case Fatbin, Bundle, PTX:
 		f.Format = s.looseFormat(f)
 	}
-	return nil
 }
 
 // looseFormat returns what a file is that was taken for code by its name.
@@ -236,9 +253,8 @@ func (s *scanner) looseFormat(f *File) Format {
 	return Fatbin
 }
 
-// elf reads the headers, and says what to look for in the rest.
-// If there is nothing to look for, skip is true.
-func (s *scanner) elf(f *File) (skip bool, err error) {
+// elf reads the headers of an ELF file, and says what to look for in the rest, if there is more to look for.
+func (s *scanner) elf(f *File) (more bool, err error) {
 	// Most files fit into the window, and are then read but once.
 	var r io.ReaderAt = s.r
 	if s.size <= int64(len(s.buf)) {
@@ -253,7 +269,7 @@ func (s *scanner) elf(f *File) (skip bool, err error) {
 	}
 	if o == nil {
 		f.Format, f.Damaged = Other, err.Error()
-		return true, nil
+		return false, nil
 	}
 	if err != nil {
 		f.Damaged = err.Error()
@@ -262,7 +278,7 @@ func (s *scanner) elf(f *File) (skip bool, err error) {
 	case elf.MachineCUDA:
 		f.Format = Cubin
 		s.loose(f, Code{Kind: SASS, Target: cubinTarget(o)})
-		return true, nil
+		return false, nil
 	case elf.MachineAMDGPU:
 		f.Format = HSACO
 		if target := hsacoTarget(o.Flags); target != "" {
@@ -270,11 +286,11 @@ func (s *scanner) elf(f *File) (skip bool, err error) {
 		} else {
 			f.Marks = append(f.Marks, MarkUnknown)
 		}
-		return true, nil
+		return false, nil
 	}
 	if o.Type != elf.TypeExec && o.Type != elf.TypeShared {
 		f.Format = ""
-		return true, nil
+		return false, nil
 	}
 	f.Format, f.Class, f.Arch = ELF, o.Class, o.Arch
 	if f.Arch == "" {
@@ -292,7 +308,7 @@ func (s *scanner) elf(f *File) (skip bool, err error) {
 		}
 	}
 	s.sections(f, o)
-	return false, nil
+	return true, nil
 }
 
 func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }

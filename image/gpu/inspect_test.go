@@ -28,7 +28,53 @@ func inspect(t *testing.T, fsys fs.FS) *gpu.Facts {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, size := range []int{1000, 1 << 20} {
+		if observed := observe(t, fsys, size); !reflect.DeepEqual(observed, facts) {
+			t.Errorf("an observer that is given %d bytes at a time finds %+v, want %+v", size, observed, facts)
+		}
+	}
 	return facts
+}
+
+// observe shows a tree to an Observer, contents in pieces of up to the given size.
+func observe(t *testing.T, fsys fs.FS, size int) *gpu.Facts {
+	t.Helper()
+	o := gpu.Observe(context.Background(), fsys, ".")
+	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		target := ""
+		if d.Type() == fs.ModeSymlink {
+			if target, err = fs.ReadLink(fsys, name); err != nil {
+				return err
+			}
+		}
+		if err := o.Node(name, info, target); err != nil || !info.Mode().IsRegular() {
+			return err
+		}
+		data, err := fs.ReadFile(fsys, name)
+		if err != nil {
+			return err
+		}
+		for n := 3; len(data) > 0 && err == nil; n = size { // the first piece is shorter than a magic number
+			n = min(n, len(data))
+			_, err = o.Write(data[:n])
+			data = data[n:]
+		}
+		return err
+	})
+	if err == nil {
+		err = o.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o.Facts()
 }
 
 // inspectFile returns what is found in one file.
@@ -390,6 +436,33 @@ func TestInspectFails(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := gpu.Inspect(ctx, tree(), ".", nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A file whose headers cannot be read is an error, and the observer can be shown further files.
+func TestObserverFails(t *testing.T) {
+	data := library("zeros")
+	info, err := fs.Stat(fstest.MapFS{"lib.so": {Data: data}}, "lib.so")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := gpu.Observe(context.Background(), fstest.MapFS{}, "tree")
+	for range 2 {
+		if err := o.Node("lib.so", info, ""); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.Write(data); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "tree/lib.so") {
+			t.Errorf("got %v", err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	o = gpu.Observe(ctx, fstest.MapFS{"lib.so": {Data: data}}, ".")
+	if err := o.Node("lib.so", info, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.Write(data); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -21,7 +21,7 @@ const (
 
 // scanner looks for GPU code and the names of libraries in one file after the other.
 //
-// It goes through a file in windows.
+// It goes through a file in windows, which it reads itself or is given.
 // What it takes for a container, it walks through by the headers, and steps over:
 // a library of half a gigabyte that is mostly GPU code is mostly not read.
 type scanner struct {
@@ -34,6 +34,10 @@ type scanner struct {
 	base  int64
 	n     int
 	small [maxEntryID]byte // what is read outside of it
+	given int64            // bytes of the file that feed has been given
+
+	// Up to these offsets, containers and names have been looked for.
+	found, named int64
 
 	fatSections, hipSections []extent
 	data                     []extent // where names of libraries may be
@@ -169,45 +173,78 @@ func (s *scanner) view(off int64, n int) ([]byte, error) {
 
 // scan goes through the whole file.
 func (s *scanner) scan() error {
-	// Up to these offsets, containers and names have been looked for.
-	var found, named int64
 	for off := int64(0); off < s.size; {
-		if err := s.ctx.Err(); err != nil {
-			return err
-		}
 		if err := s.fill(off); err != nil {
 			return err
 		}
 		if s.n == 0 {
 			break // the file has become shorter
 		}
-		end := off + int64(s.n)
-		for {
-			at := s.candidate(max(found, off))
-			if at < 0 {
-				found = max(found, end&^7)
-				break
-			}
-			stop, err := s.container(at)
-			if err != nil {
-				return err
-			}
-			if stop == 0 {
-				found = at + 8
-				continue
-			}
-			s.findNames(max(named, off), at)
-			found, named = (stop+7)&^7, stop
+		var err error
+		if off, err = s.look(); err != nil {
+			return err
 		}
-		s.findNames(max(named, off), end)
-		if end >= s.size {
-			break
-		}
-		next := (end - overlap) &^ 7
-		named = max(named, next)
-		off = max(next, min(found, named)&^7)
 	}
 	return nil
+}
+
+// feed does what scan does, for a file that comes bit by bit.
+func (s *scanner) feed(p []byte) error {
+	for len(p) > 0 {
+		end := s.base + int64(s.n)
+		if s.given < end { // there is nothing to look for before the window
+			k := min(end-s.given, int64(len(p)))
+			s.given += k
+			p = p[k:]
+			continue
+		}
+		k := copy(s.buf[s.n:], p)
+		s.n += k
+		s.given += int64(k)
+		p = p[k:]
+		if s.n < len(s.buf) && s.given < s.size {
+			continue
+		}
+		next, err := s.look()
+		if err != nil {
+			return err
+		}
+		kept := max(0, s.given-next)
+		s.base, s.n = next, copy(s.buf, s.buf[s.n-int(kept):s.n])
+	}
+	return nil
+}
+
+// look looks into the window, and returns where the next one is to begin.
+func (s *scanner) look() (next int64, err error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	end := s.base + int64(s.n)
+	for {
+		at := s.candidate(max(s.found, s.base))
+		if at < 0 {
+			s.found = max(s.found, end&^7)
+			break
+		}
+		stop, err := s.container(at)
+		if err != nil {
+			return 0, err
+		}
+		if stop == 0 {
+			s.found = at + 8
+			continue
+		}
+		s.findNames(max(s.named, s.base), at)
+		s.found, s.named = (stop+7)&^7, stop
+	}
+	s.findNames(max(s.named, s.base), end)
+	if end >= s.size {
+		return s.size, nil
+	}
+	next = (end - overlap) &^ 7
+	s.named = max(s.named, next)
+	return max(next, min(s.found, s.named)&^7), nil
 }
 
 // candidate returns the first offset in the window, not before from,

@@ -2,6 +2,7 @@ package squash
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -118,7 +119,7 @@ func (st *store) facts(ctx context.Context, objects []closure.Object, fsys fs.FS
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if f := st.lookupFacts(o); f != nil {
+		if f := cmp.Or(st.found(o.Path), st.lookupFacts(o)); f != nil {
 			facts[o.Path] = f
 			continue
 		}
@@ -134,12 +135,20 @@ func (st *store) facts(ctx context.Context, objects []closure.Object, fsys fs.FS
 	for i, o := range unknown {
 		facts[o.Path] = found[i]
 		if st.segments[o.Path] == nil {
-			st.found[o.Path] = found[i]
+			st.early[o.Path] = found[i]
 		} else if err := st.cache.keepFacts(factsKey(o.NARHash), found[i]); err != nil {
 			return nil, err
 		}
 	}
 	return facts, nil
+}
+
+// found returns what has been found in an object that had no segment, or nil.
+func (st *store) found(p closure.Path) *gpu.Facts {
+	if o := st.observers[p]; o != nil {
+		return o.Facts()
+	}
+	return st.early[p]
 }
 
 // lookupFacts looks for facts wherever they can be relied on, or returns nil.

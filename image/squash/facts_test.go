@@ -259,24 +259,64 @@ func TestPruneFacts(t *testing.T) {
 	}
 }
 
-// An image that its user does not accept is not written.
+// An image that its user does not accept is an error, and is not begun if the user wants to know early.
 func TestAccept(t *testing.T) {
-	img := gpuImage(t, nil)
-	img.GPU.Accept = func(r *gpu.Report) error {
-		if len(r.Libraries) != 1 {
-			t.Errorf("%d libraries", len(r.Libraries))
+	for _, early := range []bool{false, true} {
+		img := gpuImage(t, nil)
+		img.GPU.Early = early
+		img.GPU.Accept = func(r *gpu.Report) error {
+			if len(r.Libraries) != 1 {
+				t.Errorf("%d libraries", len(r.Libraries))
+			}
+			return context.DeadlineExceeded
 		}
-		return context.DeadlineExceeded
+		f, err := os.Create(filepath.Join(t.TempDir(), "image"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := Write(t.Context(), f, img, nil, nil); err != context.DeadlineExceeded {
+			t.Errorf("early %v: got %v", early, err)
+		}
+		if info, err := f.Stat(); err != nil || early && info.Size() != 0 {
+			t.Errorf("the file has %d bytes: %v", info.Size(), err)
+		}
 	}
-	f, err := os.Create(filepath.Join(t.TempDir(), "image"))
-	if err != nil {
-		t.Fatal(err)
+}
+
+// What is found while files are compressed makes the same image as what is found before,
+// and what is wrong with an image that has nothing to do with that is found before.
+func TestEarly(t *testing.T) {
+	var ids []string
+	for _, early := range []bool{false, true} {
+		img := gpuImage(t, nil)
+		img.GPU.Early = early
+		f, err := os.Create(filepath.Join(t.TempDir(), "image"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		res, err := Write(t.Context(), f, img, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.Record.GPU == nil {
+			t.Errorf("early %v: nothing was found", early)
+		}
+		ids = append(ids, res.ID)
+
+		img.Config.Entrypoint = []string{string(img.Closure.Roots()[0]) + "/bin/missing"}
+		if err := f.Truncate(0); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Write(t.Context(), f, img, nil, nil); err == nil {
+			t.Errorf("early %v: a program that is not there makes no error", early)
+		}
+		if info, err := f.Stat(); err != nil || info.Size() != 0 {
+			t.Errorf("early %v: %d bytes were written before the error: %v", early, info.Size(), err)
+		}
 	}
-	defer f.Close()
-	if _, err := Write(t.Context(), f, img, nil, nil); err != context.DeadlineExceeded {
-		t.Errorf("got %v", err)
-	}
-	if info, err := f.Stat(); err != nil || info.Size() != 0 {
-		t.Errorf("the file has %d bytes: %v", info.Size(), err)
+	if ids[0] != ids[1] {
+		t.Errorf("images differ: %s", ids)
 	}
 }

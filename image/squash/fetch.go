@@ -10,7 +10,7 @@ import (
 )
 
 // Objects that come from far away are fetched once, straight into the encoder.
-// So what an image needs to know of its files is looked up in the segments, when they are all there.
+// So what an image needs to know of their files is looked up in the segments, when they are all there.
 
 // remote reports whether some of the objects come from far away.
 func (b *build) remote(objects []closure.Object) bool {
@@ -48,38 +48,6 @@ type fetched struct{ closure.Tree }
 func (f fetched) Next() (squashfs.Node, error) {
 	n, err := f.Tree.Next()
 	return squashfs.Node{Path: n.Path, Info: n.Info, Target: n.Target}, err
-}
-
-// writeFetched is writeInPlace for objects of which some have yet to be fetched.
-func (st *store) writeFetched(ctx context.Context, f squashfs.File, b *build) (*Result, error) {
-	w, err := squashfs.NewWriter(f, &b.opts)
-	if err != nil {
-		return nil, err
-	}
-	defer st.fetch(ctx, b)()
-	trees, skipped := st.trees(b)
-	if err := w.Add(ctx, trees, b.runtime(st.rt, skipped)); err != nil {
-		return nil, err
-	}
-	fsys, err := w.Open()
-	if err != nil {
-		return nil, err
-	}
-	if err := st.resolve(ctx, b, below{fsys, b.image.Closure.StoreDir()[1:]}); err != nil {
-		return nil, err
-	}
-	base, err := b.base(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := w.Add(ctx, []squashfs.Tree{base.tree}, &squashfs.Runtime{Workers: st.rt.Workers}); err != nil {
-		return nil, err
-	}
-	img, err := w.Finish()
-	if err != nil {
-		return nil, err
-	}
-	return b.result(&base, img), nil
 }
 
 // below is a directory of an image. Unlike with [fs.Sub], names need not be UTF-8.

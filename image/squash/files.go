@@ -29,19 +29,32 @@ func (st *store) build(ctx context.Context, img *image.Image, opts *Options) (*b
 		return b, nil
 	}
 	// Objects that have been encoded are not looked at in the store any more.
-	files, err := st.files(ctx, img.Closure)
-	if err != nil {
+	if b.view, err = st.files(ctx, img.Closure); err != nil {
 		return nil, st.blame(ctx, err)
 	}
-	return b, st.resolve(ctx, b, files)
+	if len(missing) > 0 && img.Facts == nil && !img.GPU.None() && !img.GPU.Early {
+		st.observe = true
+		return b, st.rehearse(ctx, b)
+	}
+	return b, st.resolve(ctx, b, b.view, img.GPU)
+}
+
+// rehearse settles all but what depends on facts, for the errors: better now than when everything has been encoded.
+func (st *store) rehearse(ctx context.Context, b *build) error {
+	if err := st.resolve(ctx, b, b.view, image.GPU{NV: image.No, ROCm: image.No}); err != nil {
+		return err
+	}
+	_, err := b.base(ctx)
+	b.resolved = nil
+	return err
 }
 
 // resolve settles what depends on the closure's files.
-func (st *store) resolve(ctx context.Context, b *build, files fs.FS) (err error) {
+func (st *store) resolve(ctx context.Context, b *build, files fs.FS, use image.GPU) (err error) {
 	c := *b.image.Closure
 	c.Files = files
 	settled := *b.image
-	settled.Closure = &c
+	settled.Closure, settled.GPU = &c, use
 	if settled.Facts == nil && !settled.GPU.None() {
 		if settled.Facts, err = st.facts(ctx, b.objects, files); err != nil {
 			return st.blame(ctx, err)

@@ -72,7 +72,7 @@ func (st *store) plan(ctx context.Context, b *build) (*Plan, error) {
 		if err != nil {
 			return nil, st.blame(ctx, err)
 		}
-		if err := st.resolve(ctx, b, files); err != nil {
+		if err := st.resolve(ctx, b, files, b.image.GPU); err != nil {
 			return nil, err
 		}
 	}
@@ -84,7 +84,7 @@ func (st *store) plan(ctx context.Context, b *build) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	trees, _ := st.trees(b)
+	trees, _ := st.trees(ctx, b)
 	plan := &Plan{rt: st.rt, store: st, objects: make(map[string]closure.Object)}
 	for _, o := range b.objects {
 		plan.objects[place(o.Path)] = o

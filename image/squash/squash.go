@@ -110,15 +110,35 @@ func writeImage(ctx context.Context, f squashfs.File, img *image.Image, opts *Op
 
 // writeInPlace writes an image while its segments are still being made: each straight to its place.
 func (st *store) writeInPlace(ctx context.Context, f squashfs.File, b *build) (*Result, error) {
+	w, err := squashfs.NewWriter(f, &b.opts)
+	if err != nil {
+		return nil, err
+	}
+	defer st.fetch(ctx, b)()
+	trees, skipped := st.trees(ctx, b)
+	if err := w.Add(ctx, trees, b.runtime(st.rt, skipped)); err != nil {
+		return nil, err
+	}
 	if b.resolved == nil {
-		return st.writeFetched(ctx, f, b)
+		if b.view == nil {
+			fsys, err := w.Open()
+			if err != nil {
+				return nil, err
+			}
+			b.view = below{fsys, b.image.Closure.StoreDir()[1:]}
+		}
+		if err := st.resolve(ctx, b, b.view, b.image.GPU); err != nil {
+			return nil, err
+		}
 	}
 	base, err := b.base(ctx)
 	if err != nil {
 		return nil, err
 	}
-	trees, skipped := st.trees(b)
-	img, err := squashfs.Write(ctx, f, append(trees, base.tree), &b.opts, b.runtime(st.rt, skipped))
+	if err := w.Add(ctx, []squashfs.Tree{base.tree}, b.runtime(st.rt, 0)); err != nil {
+		return nil, err
+	}
+	img, err := w.Finish()
 	if err != nil {
 		return nil, err
 	}
@@ -148,9 +168,11 @@ type build struct {
 	narSize  int64
 	missing  int64            // NAR size of the objects that have no segment
 	fetch    closure.Fetch    // of objects that come from far away
-	resolved *image.Resolved  // nil: they have to be encoded first
+	view     fs.FS            // of all objects, those that have a segment as they are in there; nil: some have to be fetched first
+	resolved *image.Resolved  // nil: objects have to be encoded first
 	opts     squashfs.Options // complete
 	encoding image.Encoding
+	so       Progress // far
 }
 
 // newBuild settles all that can be said without the files.
@@ -211,13 +233,15 @@ func (b *build) base(ctx context.Context) (baseTree, error) {
 func (b *build) runtime(rt *Runtime, skipped int64) *squashfs.Runtime {
 	sqrt := &squashfs.Runtime{Workers: rt.Workers}
 	if rt.Progress != nil {
+		start := b.so
 		sqrt.Progress = func(p squashfs.Progress) {
 			object := "/" + p.Tree
 			if p.Tree == "." {
 				object = "base files"
 			}
-			read := skipped + p.Read
-			rt.Progress(Progress{Object: object, Read: read, Total: max(b.narSize, read), Written: p.Written})
+			read := start.Read + skipped + p.Read
+			b.so = Progress{Object: object, Read: read, Total: max(b.narSize, read), Written: start.Written + p.Written}
+			rt.Progress(b.so)
 		}
 	}
 	return sqrt

@@ -23,15 +23,19 @@ type store struct {
 	opts     squashfs.Options
 	encoding image.Encoding
 	segments map[closure.Path]*segment
-	found    map[closure.Path]*gpu.Facts // about objects that had no segment
-	damaged  map[closure.Hash]bool       // what no source is asked for any more
+	damaged  map[closure.Hash]bool // what no source is asked for any more
 	keepers  []*keeper
 	base     *cas.Writer // data of the base files
+
+	// Objects that have no segment are looked into for GPU code before they are encoded, or while they are.
+	observe   bool // while
+	early     map[closure.Path]*gpu.Facts
+	observers map[closure.Path]*gpu.Observer
 }
 
 func newStore(opts *Options, rt *Runtime, cache *Cache, damaged map[closure.Hash]bool) (st *store, err error) {
-	st = &store{rt: rt, cache: cache, damaged: damaged,
-		segments: make(map[closure.Path]*segment), found: make(map[closure.Path]*gpu.Facts)}
+	st = &store{rt: rt, cache: cache, damaged: damaged, segments: make(map[closure.Path]*segment),
+		early: make(map[closure.Path]*gpu.Facts), observers: make(map[closure.Path]*gpu.Observer)}
 	st.opts, st.encoding, err = opts.complete(squashfs.DefaultModTime)
 	return st, err
 }
@@ -179,14 +183,14 @@ func (st *store) adopt(ctx context.Context, s *segment) (*segment, error) {
 // encode makes the segments that are missing, and returns how many these were.
 func (st *store) encode(ctx context.Context, b *build) (int, error) {
 	defer st.fetch(ctx, b)()
-	trees, skipped := st.trees(b)
+	trees, skipped := st.trees(ctx, b)
 	missing := slices.DeleteFunc(trees, func(t squashfs.Tree) bool { return t.Segment != nil })
 	return len(missing), squashfs.Encode(ctx, missing, &st.opts, b.runtime(st.rt, skipped))
 }
 
 // trees returns the trees of all objects, and how many bytes of them need not be read.
 // Those that have no segment are to be encoded, and kept if there is a cache.
-func (st *store) trees(b *build) (trees []squashfs.Tree, skipped int64) {
+func (st *store) trees(ctx context.Context, b *build) (trees []squashfs.Tree, skipped int64) {
 	for _, o := range b.objects {
 		if s := st.segments[o.Path]; s != nil {
 			trees = append(trees, squashfs.Tree{Name: place(o.Path), Segment: s.Segment, Data: s.data})
@@ -203,8 +207,16 @@ func (st *store) trees(b *build) (trees []squashfs.Tree, skipped int64) {
 		if remote {
 			t.Nodes = fetched{b.fetch.Tree(o.Path)}
 		}
+		var watching observers
 		if st.cache != nil || remote || !st.rt.SkipVerify {
-			t.Observer = &verifier{narHash: newNARHash(), want: o}
+			watching = append(watching, &verifier{narHash: newNARHash(), want: o})
+		}
+		if st.observe && !remote && st.lookupFacts(o) == nil {
+			st.observers[o.Path] = gpu.Observe(ctx, b.files, t.Root)
+			watching = append(watching, st.observers[o.Path])
+		}
+		if len(watching) > 0 {
+			t.Observer = watching
 		}
 		trees = append(trees, t)
 	}
@@ -247,7 +259,7 @@ func (k *keeper) Done(s *squashfs.Segment) error {
 	}
 	k.st.segments[k.o.Path] = seg
 	// Now it is certain that they are about the object.
-	if f := k.st.found[k.o.Path]; f != nil {
+	if f := k.st.found(k.o.Path); f != nil {
 		return k.st.cache.keepFacts(factsKey(k.o.NARHash), f)
 	}
 	return nil

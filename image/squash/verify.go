@@ -68,3 +68,33 @@ func (v *verifier) Close() error {
 	}
 	return nil
 }
+
+// observers are shown a tree one after the other, and the first error counts.
+type observers []squashfs.Observer
+
+func (list observers) Node(name string, info fs.FileInfo, target string) error {
+	for _, o := range list {
+		if err := o.Node(name, info, target); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (list observers) Write(p []byte) (int, error) {
+	for _, o := range list {
+		if n, err := o.Write(p); err != nil {
+			return n, err
+		}
+	}
+	return len(p), nil
+}
+
+func (list observers) Close() error {
+	for _, o := range list {
+		if err := o.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -44,27 +44,19 @@ func warm(ctx context.Context, c *closure.Closure, opts *Options, rt *Runtime, d
 	for _, o := range b.objects {
 		b.narSize += o.NARSize
 	}
-	missing, err := st.find(ctx, b.objects)
-	if err != nil {
+	if _, err := st.find(ctx, b.objects); err != nil {
 		return 0, 0, err
 	}
-	// What has to be fetched is looked at when it is there.
-	remote := b.remote(missing)
-	if remote {
-		if encoded, err = st.encode(ctx, b); err != nil {
-			return 0, 0, err
-		}
+	st.observe = true
+	if encoded, err = st.encode(ctx, b); err != nil {
+		return 0, 0, err
 	}
+	// What was fetched, or had a segment but no facts, is looked at in the segments.
 	files, err := st.files(ctx, c)
 	if err != nil {
 		return 0, 0, err
 	}
-	if _, err := st.facts(ctx, b.objects, files); err != nil {
-		return 0, 0, err
-	}
-	if !remote {
-		encoded, err = st.encode(ctx, b)
-	}
+	_, err = st.facts(ctx, b.objects, files)
 	return len(b.objects), encoded, err
 }
 
