@@ -114,8 +114,7 @@ func (o *output) Commit() error {
 func (o *output) WriteAt(p []byte, off int64) (int, error) {
 	n, err := o.File.WriteAt(p, off)
 	if o.written = max(o.written, off+int64(n)); o.written-o.begun >= writeBack {
-		// Whether this does anything is up to the file system. What goes wrong, Sync reports.
-		unix.SyncFileRange(int(o.Fd()), o.begun, o.written-o.begun, unix.SYNC_FILE_RANGE_WRITE)
+		beginSync(o.File, o.begun, o.written-o.begun)
 		o.begun = o.written
 	}
 	return n, o.named("write", err)

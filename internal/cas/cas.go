@@ -186,8 +186,7 @@ func (s *Store) Get(k Key) (*Entry, error) {
 		return nil, s.fail(fmt.Errorf("read %s: %w", k, err))
 	}
 	if !s.readOnly {
-		now := unix.Timespec{Nsec: unix.UTIME_NOW}
-		unix.UtimesNanoAt(unix.AT_FDCWD, f.Name(), []unix.Timespec{now, now}, 0)
+		unix.Utimes(f.Name(), nil) // now
 	}
 	return e, nil
 }

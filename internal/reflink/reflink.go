@@ -5,8 +5,6 @@ import (
 	"errors"
 	"io"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // Align is what offsets and sizes must be a multiple of, in bytes:
@@ -30,12 +28,7 @@ func Clone(dst io.WriterAt, off int64, src io.ReaderAt, srcOff, n int64) error {
 	}
 	return control(to, func(to uintptr) error {
 		return control(from, func(from uintptr) error {
-			return unix.IoctlFileCloneRange(int(to), &unix.FileCloneRange{
-				Src_fd:      int64(from),
-				Src_offset:  uint64(srcOff),
-				Src_length:  uint64(n),
-				Dest_offset: uint64(off),
-			})
+			return cloneRange(to, off, from, srcOff, n)
 		})
 	})
 }
