@@ -29,17 +29,19 @@ func inspect(t *testing.T, fsys fs.FS) *gpu.Facts {
 		t.Fatal(err)
 	}
 	for _, size := range []int{1000, 1 << 20} {
-		if observed := observe(t, fsys, size); !reflect.DeepEqual(observed, facts) {
+		if observed := observe(t, gpu.Observe(t.Context(), fsys, "."), fsys, size); !reflect.DeepEqual(observed, facts) {
 			t.Errorf("an observer that is given %d bytes at a time finds %+v, want %+v", size, observed, facts)
 		}
+	}
+	if observed := observe(t, gpu.ObserveStream(t.Context(), "", "."), fsys, 100_000); !reflect.DeepEqual(observed, facts) {
+		t.Errorf("an observer of a stream finds %+v, want %+v", observed, facts)
 	}
 	return facts
 }
 
 // observe shows a tree to an Observer, contents in pieces of up to the given size.
-func observe(t *testing.T, fsys fs.FS, size int) *gpu.Facts {
+func observe(t *testing.T, o *gpu.Observer, fsys fs.FS, size int) *gpu.Facts {
 	t.Helper()
-	o := gpu.Observe(context.Background(), fsys, ".")
 	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -464,5 +466,11 @@ func TestObserverFails(t *testing.T) {
 	}
 	if _, err := o.Write(data); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+
+	// Where nothing can be spooled, an observer has no facts, and is no reason for a build to fail.
+	fsys := fstest.MapFS{"a.so": {Data: data}, "b.so": {Data: gputest.Library(elftest.Object{}, gputest.SASS("sm_80"))}}
+	if facts := observe(t, gpu.ObserveStream(t.Context(), filepath.Join(t.TempDir(), "missing"), "."), fsys, 1<<20); facts != nil {
+		t.Errorf("found %+v", facts)
 	}
 }

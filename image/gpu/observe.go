@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"strings"
 )
@@ -14,9 +15,10 @@ import (
 // Only the headers of large files, and those of the containers in them, are read again.
 type Observer struct {
 	ctx   context.Context
-	fsys  fs.FS
+	fsys  fs.FS // nil: large files are spooled
+	dir   string
 	root  string
-	facts *Facts
+	facts *Facts // nil: it has given up
 
 	// The regular file that is being shown.
 	name string // in the file system
@@ -26,7 +28,8 @@ type Observer struct {
 	head [4]byte // the first of them
 	file *File   // nil: it is of no interest, or that is not known yet
 	scan *scanner
-	from *contents // for the scanner; nil: it has all of the file
+	from *contents // for the scanner; nil: it has all of the file, or it is spooled
+	temp *os.File  // to spool it
 }
 
 // Observe returns an Observer of the tree at root, a name in fsys.
@@ -34,12 +37,26 @@ func Observe(ctx context.Context, fsys fs.FS, root string) *Observer {
 	return &Observer{ctx: ctx, fsys: fsys, root: root, facts: &Facts{Version: FactsVersion}}
 }
 
-// Facts returns what [Inspect] would find. It is to be called after Close.
+// MaxSpooled is how many bytes a file has, at most, of which an [ObserveStream] makes a copy.
+const MaxSpooled = 1 << 30
+
+// ObserveStream returns an Observer of a tree of which nothing can be read again.
+// Libraries and programs of more than 256 KiB are written to a temporary file in dir, one at a time,
+// and looked at when they are complete. If one is larger than [MaxSpooled], or cannot be written,
+// the Observer gives up.
+func ObserveStream(ctx context.Context, dir, root string) *Observer {
+	return &Observer{ctx: ctx, dir: dir, root: root, facts: &Facts{Version: FactsVersion}}
+}
+
+// Facts returns what [Inspect] would find, or nil if the Observer has given up. It is to be called after Close.
 func (o *Observer) Facts() *Facts { return o.facts }
 
 // Node announces a node of the tree, by its path in there. target is where a symbolic link points to.
 func (o *Observer) Node(name string, info fs.FileInfo, target string) error {
 	o.stop()
+	if o.facts == nil {
+		return nil
+	}
 	valid := strings.ToValidUTF8(name, "\uFFFD")
 	full := path.Join(o.root, name)
 	switch info.Mode().Type() {
@@ -59,6 +76,9 @@ func (o *Observer) Node(name string, info fs.FileInfo, target string) error {
 // Write takes contents of the regular file that was announced last.
 func (o *Observer) Write(p []byte) (int, error) {
 	n := len(p)
+	if o.facts == nil {
+		return n, nil
+	}
 	if decided := min(o.size, int64(len(o.head))); o.seen < decided {
 		k := copy(o.head[o.seen:decided], p)
 		o.seen += int64(k)
@@ -101,6 +121,9 @@ func (o *Observer) begin() error {
 		o.scan.reset(o.ctx, bytes.NewReader(o.scan.buf[:o.size]), o.size)
 		return o.take(head)
 	}
+	if o.fsys == nil {
+		return o.spool(head)
+	}
 	o.from = &contents{fsys: o.fsys, name: o.name}
 	o.scan.reset(o.ctx, o.from, o.size)
 	if more, err := o.scan.head(o.file); err != nil || !more {
@@ -116,11 +139,17 @@ func (o *Observer) take(p []byte) error {
 	if s == nil {
 		return nil
 	}
-	if o.from != nil {
+	switch {
+	case o.from != nil:
 		if err := s.feed(p); err != nil {
 			return err
 		}
-	} else {
+	case o.temp != nil:
+		if _, err := o.temp.Write(p); err != nil {
+			o.giveUp()
+			return nil
+		}
+	default:
 		s.n += copy(s.buf[s.n:], p)
 	}
 	if o.seen < o.size {
@@ -141,6 +170,25 @@ func (o *Observer) take(p []byte) error {
 	return err
 }
 
+// spool begins a temporary file for the file that is being shown.
+func (o *Observer) spool(head []byte) error {
+	f, err := os.CreateTemp(o.dir, "nix2img-*.tmp")
+	if err != nil || o.size > MaxSpooled {
+		o.giveUp()
+		return nil
+	}
+	os.Remove(f.Name())
+	o.temp = f
+	o.scan.reset(o.ctx, f, o.size)
+	return o.take(head)
+}
+
+// giveUp forgets the tree: what is needed of it has to be found in another way.
+func (o *Observer) giveUp() {
+	o.stop()
+	o.facts = nil
+}
+
 // end keeps what has been found out about a file.
 func (o *Observer) end() {
 	if o.file.Format != "" {
@@ -157,5 +205,8 @@ func (o *Observer) stop() {
 	if o.from != nil {
 		o.from.Close()
 	}
-	o.file, o.scan, o.from = nil, nil, nil
+	if o.temp != nil {
+		o.temp.Close()
+	}
+	o.file, o.scan, o.from, o.temp = nil, nil, nil, nil
 }

@@ -25,6 +25,7 @@ func (st *store) build(ctx context.Context, img *image.Image, opts *Options) (*b
 	for _, o := range missing {
 		b.missing += o.NARSize
 	}
+	st.observe = len(missing) > 0 && img.Facts == nil && !img.GPU.None()
 	if b.remote(missing) {
 		return b, nil
 	}
@@ -32,10 +33,10 @@ func (st *store) build(ctx context.Context, img *image.Image, opts *Options) (*b
 	if b.view, err = st.files(ctx, img.Closure); err != nil {
 		return nil, st.blame(ctx, err)
 	}
-	if len(missing) > 0 && img.Facts == nil && !img.GPU.None() && !img.GPU.Early {
-		st.observe = true
+	if st.observe && !img.GPU.Early {
 		return b, st.rehearse(ctx, b)
 	}
+	st.observe = false
 	return b, st.resolve(ctx, b, b.view, img.GPU)
 }
 

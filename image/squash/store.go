@@ -211,9 +211,13 @@ func (st *store) trees(ctx context.Context, b *build) (trees []squashfs.Tree, sk
 		if st.cache != nil || remote || !st.rt.SkipVerify {
 			watching = append(watching, &verifier{narHash: newNARHash(), want: o})
 		}
-		if st.observe && !remote && st.lookupFacts(o) == nil {
-			st.observers[o.Path] = gpu.Observe(ctx, b.files, t.Root)
-			watching = append(watching, st.observers[o.Path])
+		if st.observe && st.lookupFacts(o) == nil {
+			observer := gpu.Observe(ctx, b.files, t.Root)
+			if remote {
+				observer = gpu.ObserveStream(ctx, st.rt.TempDir, t.Root)
+			}
+			st.observers[o.Path] = observer
+			watching = append(watching, observer)
 		}
 		if len(watching) > 0 {
 			t.Observer = watching
