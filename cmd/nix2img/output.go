@@ -72,12 +72,23 @@ func (a *app) create(path string, mode fs.FileMode) (*output, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.sweep(filepath.Dir(path))
+	return a.begin(path, mode)
+}
+
+// sweep removes what killed processes left in a directory.
+func (a *app) sweep(dir string) {
+	for _, name := range tempfile.Sweep(dir, tempPrefix, os.Geteuid()) {
+		a.ui.infof("removed %s, which an earlier run left", name)
+	}
+}
+
+// begin is create without sweeping, for one of several files that are written at the same time:
+// one that is not locked yet may be one that another goroutine has just made.
+func (a *app) begin(path string, mode fs.FileMode) (*output, error) {
 	dir, base := filepath.Split(path)
 	if dir == "" {
 		dir = "."
-	}
-	for _, name := range tempfile.Sweep(dir, tempPrefix, os.Geteuid()) {
-		a.ui.infof("removed %s, which an earlier run left", name)
 	}
 	f, err := tempfile.Create(dir, tempPrefix, base[:min(len(base), 120)]+"-", mode)
 	if err != nil {

@@ -8,9 +8,11 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/nix2img/nix2img/image/oci"
 	"github.com/nix2img/nix2img/image/oci/registry"
 	"github.com/nix2img/nix2img/image/squash"
 	"github.com/nix2img/nix2img/internal/ctxio"
@@ -34,7 +36,8 @@ put it there, or any other image, which becomes the OCI layout -o DIR.
 
 A connection that breaks goes on where it was. All digests are compared.
 A SIF appears under its name when it is complete, or not at all. A layout in DIR becomes one
-when its index.json is written, last; layers that are there already are not fetched again.
+when its index.json is written, last; layers that are there already are not fetched again,
+and images with another tag, or for another CPU, stay.
 The image's name with its digest is printed to standard output.`,
 		Example: `  nix2img pull -o app.sif oras://registry.example.org/group/app:1.0
   nix2img pull -o app registry.example.org/group/app:1.0`,
@@ -57,17 +60,22 @@ func (p *puller) run(ctx context.Context, arg string) error {
 		return err
 	}
 	progress := newProgress(p.ui, time.Now)
-	rt, err := p.remote.runtime(p.ui, nil)
+	rt, err := p.remote.runtime(p.ui)
 	if err != nil {
 		return err
 	}
 	p.ui.busyf("asking %s", ref.Context().RegistryStr())
 	var total int64
-	rt.Progress = func(s registry.Progress) { progress.update(squash.Progress{Read: s.Done, Total: total}) }
+	var last registry.Progress
+	rt.Progress = func(s registry.Progress) {
+		last = s
+		progress.update(squash.Progress{Read: s.Done, Total: total})
+	}
 	img, digest, err := registry.Pull(ctx, ref, v1.Platform{OS: "linux", Architecture: p.arch}, rt)
 	if err != nil {
 		return err
 	}
+	before := last.Done // what is no layer
 	layers, err := img.Layers()
 	if err != nil {
 		return err
@@ -87,14 +95,33 @@ func (p *puller) run(ctx context.Context, arg string) error {
 	case err == nil:
 		err = p.writeSIF(ctx, layer)
 	case !oras:
-		err = p.saveLayout(ctx, p.output, ref.Identifier(), img)
+		err = p.pullLayout(ctx, ref, img)
 	}
 	if err != nil {
 		return fmt.Errorf("pull %s: %w", ref, err)
 	}
 	took := progress.done()
-	p.ui.infof("wrote %s: %s, in %.1f s", p.output, formatSize(total), took.Seconds())
+	p.ui.infof("wrote %s: %s, %s of them fetched, in %.1f s", p.output, formatSize(total), formatSize(last.Done-before), took.Seconds())
 	return p.ui.resultf("%s\n", digest)
+}
+
+// pullLayout writes a layout, in which the image has the tag that it was fetched by.
+func (p *puller) pullLayout(ctx context.Context, ref name.Reference, img v1.Image) error {
+	config, err := img.ConfigFile()
+	if err != nil {
+		return err
+	}
+	var d v1.Descriptor
+	if arch := config.Architecture; arch != "" { // artifacts have none
+		d.Platform = config.Platform()
+		if arch != p.arch {
+			p.ui.infof("note: the image is for %s, and there is no other", arch)
+		}
+	}
+	if tag, ok := ref.(name.Tag); ok {
+		d.Annotations = map[string]string{oci.TagAnnotation: tag.TagStr()}
+	}
+	return p.saveLayout(ctx, p.output, d, img)
 }
 
 func (p *puller) writeSIF(ctx context.Context, layer v1.Layer) error {

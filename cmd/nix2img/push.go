@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/nix2img/nix2img/image/oci"
 	"github.com/nix2img/nix2img/image/oci/registry"
+	"github.com/nix2img/nix2img/image/squash"
 	"github.com/nix2img/nix2img/sif"
 )
 
@@ -23,16 +25,19 @@ type pusher struct {
 	mountFrom []string
 	layout    string
 	noRecord  bool
+
+	ref name.Reference
+	rt  *registry.Runtime
 }
 
 func newPush(a *app) *cobra.Command {
 	p := &pusher{builder: builder{app: a}}
 	cmd := &cobra.Command{
-		Use:   "push [flags] REF ROOT... | REF --oci DIR | oras://REF IMAGE.sif",
+		Use:   "push [flags] REF ROOT... | REF --oci DIR[:TAG] | oras://REF IMAGE.sif",
 		Short: "Send an image to a registry",
 		Long: `Send an image to a registry: one of the given store paths (roots) and everything that
-they refer to, what is in the OCI layout DIR, or a SIF, which singularity pull oras://REF
-and apptainer pull oras://REF get from there.
+they refer to, what is in the OCI layout DIR, for one platform or several, or a SIF,
+which singularity pull oras://REF and apptainer pull oras://REF get from there.
 
 Roots need no image on disk. They, and the flags that say what is in the image, are those
 of nix2img build, and so is the image. With a cache, layers that the registry has are
@@ -54,8 +59,8 @@ Credentials are those of podman login and docker login.`,
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringArrayVar(&p.mountFrom, "mount-from", nil, "the registry's `REPOSITORY` may have what is to be sent (repeatable)")
-	f.StringVar(&p.layout, "oci", "", "send the image in the OCI layout `DIR`")
+	f.StringArrayVar(&p.mountFrom, "mount-from", nil, "the registry's `REPOSITORY`, such as group/base, may have what is to be sent (repeatable)")
+	f.StringVar(&p.layout, "oci", "", "send the image in the OCI layout `DIR[:TAG]`, or the images for several platforms")
 	p.remote.addFlags(f)
 	f.BoolVar(&p.noRecord, "no-record", false, "do not send the build record")
 	f.StringVar(&p.encode.compression, "compression", "", "`NAME[:LEVEL]` of the compression, one of gzip, zstd, zstd-go and none (default gzip)")
@@ -76,29 +81,64 @@ func (p *pusher) run(ctx context.Context, arg string, args []string) error {
 	if err != nil {
 		return err
 	}
+	p.ref = ref
+	if p.rt, err = p.remote.runtime(p.ui); err != nil {
+		return err
+	}
+	if err := p.parseMounts(); err != nil {
+		return err
+	}
 	switch {
 	case oras && p.layout == "" && len(args) == 1:
-		return p.pushSIF(ctx, ref, args[0])
+		return p.pushSIF(ctx, args[0])
 	case !oras && p.layout != "" && len(args) == 0:
 		m, err := openLayout(p.layout)
 		if err != nil {
 			return err
 		}
-		_, err = p.send(ctx, ref, m)
+		_, err = p.send(ctx, m)
 		return err
 	case oras:
 		return usagef("push %s: want one SIF", arg)
 	case p.layout != "":
 		return usagef("push %s: roots and --oci exclude each other", arg)
 	}
-	return p.pushClosure(ctx, ref)
+	return p.pushClosure(ctx)
+}
+
+// parseMounts reads --mount-from: repositories of the registry that is sent to, with its name or without.
+func (p *pusher) parseMounts() error {
+	host := p.ref.Context().Registry
+	for _, arg := range p.mountFrom {
+		repo, err := name.NewRepository(arg)
+		if err != nil || repo.Registry.Name() != host.Name() {
+			repo, err = name.NewRepository(host.Name() + "/" + arg)
+		}
+		if err != nil {
+			return usagef("--mount-from %s: want a repository of %s, such as group/base", arg, host)
+		}
+		p.rt.MountFrom = append(p.rt.MountFrom, repo)
+	}
+	return nil
+}
+
+// check finds out whether the registry would take the image, before that costs anything.
+func (p *pusher) check(ctx context.Context) error {
+	p.ui.busyf("asking %s", p.ref.Context().RegistryStr())
+	return registry.CheckPush(ctx, p.ref, p.rt)
 }
 
 // pushClosure builds an image without a place for it, and sends what the registry lacks.
-func (p *pusher) pushClosure(ctx context.Context, ref name.Reference) error {
+func (p *pusher) pushClosure(ctx context.Context) error {
 	img, _, err := p.open(ctx)
 	defer p.source.Close()
 	if err != nil {
+		if slices.ContainsFunc(p.source.roots, func(root string) bool { return filepath.Ext(root) == ".sif" }) {
+			err = withHint(err, "a SIF is pushed to %s%s", orasScheme, p.ref)
+		}
+		return err
+	}
+	if err := p.check(ctx); err != nil {
 		return err
 	}
 	if err := p.caching.open(p.ui); err != nil {
@@ -115,15 +155,18 @@ func (p *pusher) pushClosure(ctx context.Context, ref name.Reference) error {
 	for _, note := range built.Notes {
 		p.ui.infof("note: %s", note)
 	}
-	digest, err := p.send(ctx, ref, built)
+	digest, err := p.send(ctx, built)
 	if err != nil || p.noRecord {
 		return explainOCI(err)
 	}
 	return p.sendRecord(ctx, digest, built)
 }
 
-// recordType is the media type of a build record.
-const recordType = "application/vnd.nix2img.record.v1+json"
+// The media type of a build record, and the name of the file that others make of it.
+const (
+	recordType  = "application/vnd.nix2img.record.v1+json"
+	recordTitle = "nix2img-record.json"
+)
 
 // sendRecord attaches the build record to an image.
 func (p *pusher) sendRecord(ctx context.Context, subject name.Digest, img *oci.Image) error {
@@ -135,58 +178,53 @@ func (p *pusher) sendRecord(ctx context.Context, subject name.Digest, img *oci.I
 	if _, err := img.Record.WriteTo(&record); err != nil {
 		return err
 	}
-	rt, err := p.remote.runtime(p.ui, nil)
-	if err != nil {
-		return err
-	}
-	_, err = registry.Attach(ctx, subject, about, recordType, record.Bytes(), rt)
+	_, err = registry.Attach(ctx, subject, about, &registry.Document{Type: recordType, Title: recordTitle, Data: record.Bytes()}, p.rt)
 	return err
 }
 
-func (p *pusher) pushSIF(ctx context.Context, ref name.Reference, file string) error {
+func (p *pusher) pushSIF(ctx context.Context, file string) error {
 	f, err := os.Open(file)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", file, reason(err))
 	}
 	defer f.Close()
 	if _, err := sif.Read(f); err != nil {
-		return fmt.Errorf("open %s: %w", file, err)
+		return withHint(fmt.Errorf("open %s: %w", file, err), "store paths and layouts are pushed to a reference without %s", orasScheme)
 	}
 	info, err := f.Stat()
 	if err != nil {
 		return fmt.Errorf("open %s: %w", file, reason(err))
+	}
+	if err := p.check(ctx); err != nil {
+		return err
 	}
 	p.ui.busyf("reading %s", file)
 	img, err := registry.SIF(ctx, f, info.Size(), filepath.Base(file))
 	if err != nil {
 		return err
 	}
-	_, err = p.send(ctx, ref, img)
+	_, err = p.send(ctx, img)
 	return err
 }
 
 // send sends an image and prints its name.
-func (p *pusher) send(ctx context.Context, ref name.Reference, m registry.Manifest) (name.Digest, error) {
+func (p *pusher) send(ctx context.Context, m registry.Manifest) (name.Digest, error) {
 	progress := newProgress(p.ui, time.Now)
-	rt, err := p.remote.runtime(p.ui, progress)
-	if err != nil {
-		return name.Digest{}, err
-	}
-	for _, repo := range p.mountFrom {
-		from, _, err := p.remote.parse(repo)
-		if err != nil {
-			return name.Digest{}, err
-		}
-		rt.MountFrom = append(rt.MountFrom, from.Context())
-	}
 	var last registry.Progress
-	show := rt.Progress
-	rt.Progress = func(s registry.Progress) { last = s; show(s) }
-	digest, err := registry.Push(ctx, ref, m, rt)
+	rt := *p.rt
+	rt.Progress = func(s registry.Progress) {
+		last = s
+		progress.update(squash.Progress{Read: s.Done, Total: s.Total})
+	}
+	digest, err := registry.Push(ctx, p.ref, m, &rt)
 	took := progress.done()
 	if err != nil {
 		return digest, err
 	}
-	p.ui.infof("pushed %s: sent %s of %s, in %.1f s", ref, formatSize(last.Sent), formatSize(last.Total), took.Seconds())
+	if last.Total == 0 {
+		p.ui.infof("%s is that image already", p.ref)
+	} else {
+		p.ui.infof("pushed %s: sent %s of %s, in %.1f s", p.ref, formatSize(last.Sent), formatSize(last.Total), took.Seconds())
+	}
 	return digest, p.ui.resultf("%s\n", digest)
 }

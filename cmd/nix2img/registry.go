@@ -20,7 +20,6 @@ import (
 
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/oci/registry"
-	"github.com/nix2img/nix2img/image/squash"
 )
 
 // registryFlags say how to speak to registries, flag by flag.
@@ -45,13 +44,14 @@ func (r *registryFlags) parse(arg string) (ref name.Reference, oras bool, err er
 		opts = append(opts, name.Insecure)
 	}
 	if ref, err = name.ParseReference(rest, opts...); err != nil {
-		return nil, oras, withHint(&usageError{err}, "a reference is HOST/REPOSITORY:TAG, such as registry.example.org/group/app:1.0")
+		return nil, oras, withHint(usagef("%q is not a reference", arg),
+			"a reference is HOST/REPOSITORY:TAG, with the repository in lower case, such as registry.example.org/group/app:1.0")
 	}
 	return ref, oras, nil
 }
 
-// runtime makes what package registry needs. Progress goes to p, if that is not nil.
-func (r *registryFlags) runtime(u *ui, p *progress) (*registry.Runtime, error) {
+// runtime makes what package registry needs.
+func (r *registryFlags) runtime(u *ui) (*registry.Runtime, error) {
 	rt := &registry.Runtime{
 		Keychain:  authn.DefaultKeychain,
 		Transport: transport.NewUserAgent(r.transport(), "nix2img/"+image.Version),
@@ -68,9 +68,6 @@ func (r *registryFlags) runtime(u *ui, p *progress) (*registry.Runtime, error) {
 			return nil, fmt.Errorf("--authfile %s: %w", r.authFile, err)
 		}
 		rt.Keychain = authFile{file}
-	}
-	if p != nil {
-		rt.Progress = func(s registry.Progress) { p.update(squash.Progress{Read: s.Done, Total: s.Total}) }
 	}
 	return rt, nil
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
-	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
 	"github.com/nix2img/nix2img/internal/ctxio"
 )
 
@@ -38,15 +38,11 @@ var ErrNotSIF = errors.New("not a SIF, but another kind of image or artifact")
 // SIF makes an artifact of the SIF file in r, which it reads once for its digest.
 // The file gets its name from title.
 func SIF(ctx context.Context, r io.ReaderAt, size int64, title string) (v1.Image, error) {
-	digest, _, err := v1.SHA256(ctxio.Reader(ctx, io.NewSectionReader(r, 0, size)))
+	layer, err := newFileLayer(ctx, r, size, SIFLayerType, title)
 	if err != nil {
 		return nil, fmt.Errorf("registry: digest of %s: %w", title, err)
 	}
-	desc := v1.Descriptor{
-		MediaType: SIFLayerType, Size: size, Digest: digest,
-		Annotations: map[string]string{titleAnnotation: title},
-	}
-	return newArtifact(&v1.Manifest{}, SIFConfigType, &fileLayer{r, desc})
+	return newArtifact(&v1.Manifest{}, SIFConfigType, layer)
 }
 
 // SIFLayer returns the layer of an artifact that is a SIF file, and the file's name, which may be empty.
@@ -63,18 +59,29 @@ func SIFLayer(img v1.Image) (v1.Layer, string, error) {
 	return l, m.Layers[0].Annotations[titleAnnotation], err
 }
 
-// Attach sends a document about the image or artifact that subject describes, in the same repository.
-// A document of the same bytes and type is there but once.
-func Attach(ctx context.Context, subject name.Digest, about v1.Descriptor, documentType types.MediaType, document []byte, rt *Runtime) (name.Digest, error) {
-	digest, err := attach(ctx, subject, about, documentType, document, rt)
+// Document is what is said about an image or artifact.
+type Document struct {
+	Type  types.MediaType
+	Title string // the name of the file that tools such as "oras pull" make of it
+	Data  []byte
+}
+
+// Attach sends a document about the image or artifact that about describes, into the same repository.
+// A document with the same contents is there but once.
+func Attach(ctx context.Context, subject name.Digest, about v1.Descriptor, doc *Document, rt *Runtime) (name.Digest, error) {
+	digest, err := attach(ctx, subject, about, doc, rt)
 	if err != nil {
-		return digest, fmt.Errorf("registry: attach %s to %s: %w", documentType, subject, err)
+		return digest, fmt.Errorf("registry: attach %s to %s: %w", doc.Type, subject, err)
 	}
 	return digest, nil
 }
 
-func attach(ctx context.Context, subject name.Digest, about v1.Descriptor, documentType types.MediaType, document []byte, rt *Runtime) (name.Digest, error) {
-	img, err := newArtifact(&v1.Manifest{ArtifactType: string(documentType), Subject: &about}, emptyConfigType, static.NewLayer(document, documentType))
+func attach(ctx context.Context, subject name.Digest, about v1.Descriptor, doc *Document, rt *Runtime) (name.Digest, error) {
+	layer, err := newFileLayer(ctx, bytes.NewReader(doc.Data), int64(len(doc.Data)), doc.Type, doc.Title)
+	if err != nil {
+		return name.Digest{}, err
+	}
+	img, err := newArtifact(&v1.Manifest{ArtifactType: string(doc.Type), Subject: &about}, emptyConfigType, layer)
 	if err != nil {
 		return name.Digest{}, err
 	}
@@ -145,6 +152,19 @@ func (a *artifact) LayerByDigest(v1.Hash) (partial.CompressedLayer, error) { ret
 type fileLayer struct {
 	r    io.ReaderAt
 	desc v1.Descriptor
+}
+
+// newFileLayer reads the file once, for its digest.
+func newFileLayer(ctx context.Context, r io.ReaderAt, size int64, t types.MediaType, title string) (*fileLayer, error) {
+	digest, _, err := v1.SHA256(ctxio.Reader(ctx, io.NewSectionReader(r, 0, size)))
+	if err != nil {
+		return nil, err
+	}
+	desc := v1.Descriptor{MediaType: t, Size: size, Digest: digest}
+	if title != "" {
+		desc.Annotations = map[string]string{titleAnnotation: title}
+	}
+	return &fileLayer{r, desc}, nil
 }
 
 func (l *fileLayer) Digest() (v1.Hash, error)            { return l.desc.Digest, nil }

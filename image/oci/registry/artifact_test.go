@@ -73,7 +73,7 @@ func TestAttach(t *testing.T) {
 			}
 			const kind = "application/vnd.example.record.v1+json"
 			attach := func(document string) name.Digest {
-				d, err := Attach(t.Context(), subject, about, kind, []byte(document), fast())
+				d, err := Attach(t.Context(), subject, about, &Document{kind, "record.json", []byte(document)}, fast())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -98,6 +98,13 @@ func TestAttach(t *testing.T) {
 			doc, _, err := Pull(t.Context(), first, v1.Platform{}, fast())
 			if err != nil {
 				t.Fatal(err)
+			}
+			manifest, err := doc.Manifest()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l := manifest.Layers[0]; l.MediaType != kind || l.Annotations[titleAnnotation] != "record.json" {
+				t.Errorf("the document is described as %+v", l)
 			}
 			layers, _ := doc.Layers()
 			rc, err := layers[0].Compressed()

@@ -215,6 +215,25 @@ func (k keychain) Resolve(authn.Resource) (authn.Authenticator, error) {
 	return authn.FromConfig(k.config), nil
 }
 
+// TestCheckPush has a registry that lets everybody read.
+func TestCheckPush(t *testing.T) {
+	reg := registrytest.New(t)
+	ref := parse(t, reg.Host, "/app:1")
+	if err := CheckPush(t.Context(), ref, fast()); err != nil {
+		t.Error(err)
+	}
+	reg.SetFault(func(w http.ResponseWriter, r *http.Request) bool {
+		return r.Method == "POST" && refuse(w, 403, "DENIED")
+	})
+	err := CheckPush(t.Context(), ref, fast())
+	if e, ok := errors.AsType[*Error](err); !ok || e.Status != 403 {
+		t.Errorf("error %v", err)
+	}
+	if sent, requests := reg.Reset(); sent != 0 || len(requests) != 5 { // GET /v2/ and POST, each time, and one DELETE
+		t.Errorf("sent %d bytes, by %q", sent, requests)
+	}
+}
+
 func TestUnreachable(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -62,6 +62,32 @@ func push(ctx context.Context, ref name.Reference, m Manifest, rt *Runtime) (nam
 	return result, err
 }
 
+// CheckPush reports what stands in the way of a push, before there is anything to send:
+// a host that cannot be reached, wrong credentials, a repository that others write to. The error is an [*Error].
+func CheckPush(ctx context.Context, ref name.Reference, rt *Runtime) error {
+	if err := checkPush(ctx, ref, rt); err != nil {
+		return fmt.Errorf("registry: push %s: %w", ref, err)
+	}
+	return nil
+}
+
+// checkPush begins an upload, which is the one thing that every registry asks the rights for.
+func checkPush(ctx context.Context, ref name.Reference, rt *Runtime) error {
+	s, err := open(ctx, ref.Context(), rt, transport.PushScope)
+	if err != nil {
+		return err
+	}
+	resp, err := s.ask(ctx, http.MethodPost, s.url("blobs", "uploads", ""), http.StatusAccepted)
+	if err != nil {
+		return err
+	}
+	// A registry that cannot be told that nothing will come forgets the upload in time.
+	if at, err := resp.Location(); err == nil {
+		s.ask(ctx, http.MethodDelete, at.String(), http.StatusNoContent)
+	}
+	return ctx.Err()
+}
+
 // points reports whether a tag or digest leads to a digest.
 func (s *session) points(ctx context.Context, id string, digest v1.Hash) (bool, error) {
 	req, err := s.request(ctx, http.MethodHead, s.url("manifests", id), nil)
