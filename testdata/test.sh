@@ -6,7 +6,7 @@
 # On Debian 12 (amd64) with Go, as root, in a machine or container that may mount.  Debian
 # packages that are missing are installed with apt; real closures are built by Nix into /nix/store
 # and $CLOSURES_DIR (.closures in the checkout).  "acceptance" adds the closures `medium` and
-# `large` (3.2 GB), files and images of more than 4 GiB, and a Slurm: it wants 40 GB of disk.
+# `large` (3.2 GB), files and images of more than 4 GiB, Docker, and a Slurm: it wants 40 GB of disk.
 #
 # Only want to know whether the Go code works?  `go test ./...` needs nothing but Go.
 set -euo pipefail
@@ -18,7 +18,7 @@ closures=(tiny small)
 tags=foreign packages=()
 case $* in
   "") ;;
-  acceptance) closures+=(medium large) tags+=,acceptance packages=(rsync slurm-wlm) ;;
+  acceptance) closures+=(medium large) tags+=,acceptance packages=(docker.io rsync slurm-wlm) ;;
   *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 
@@ -38,9 +38,9 @@ step() {
 
 install_tools() {
   # gcc: cgo, for libzstd and the race detector.  nix-bin: the judge of stores and databases.
-  # The rest read the images that are written, or write those that are read.
-  apt_install ca-certificates fuse3 gcc libc6-dev nix-bin python3 runc skopeo squashfs-tools \
-    squashfs-tools-ng squashfuse strace umoci util-linux xfsprogs zstd "${packages[@]}"
+  # The rest read the images that are written, write those that are read, or keep them: docker-registry.
+  apt_install ca-certificates containerd docker-registry fuse3 gcc libc6-dev nix-bin podman python3 runc skopeo \
+    squashfs-tools squashfs-tools-ng squashfuse strace umoci util-linux xfsprogs zstd "${packages[@]}"
   GOBIN=$tools go install honnef.co/go/tools/cmd/staticcheck@v0.8.2
   GOBIN=$tools go install github.com/sylabs/sif/v2/cmd/siftool@v2.24.2
 }

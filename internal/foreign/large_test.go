@@ -24,6 +24,10 @@ const (
 	flips = 1000 // of bits
 )
 
+var moreTools = []string{"docker", "dockerd"}
+
+const manyOutputs = true
+
 // cacheRoots are the closures that are put into binary caches.
 var cacheRoots = []string{"SMALL", "MEDIUM"}
 

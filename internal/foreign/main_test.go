@@ -47,10 +47,10 @@ func setUp(m *testing.M) (code int, err error) {
 	if os.Getuid() != 0 {
 		return 0, errors.New("these tests mount file systems: run them as root")
 	}
-	for _, tool := range []string{
-		"chroot", "diff", "gcc", "gensquashfs", "losetup", "mkfs.xfs", "mksquashfs", "mount", "nix", "nix-instantiate", "nix-store",
-		"python3", "setpriv", "siftool", "skopeo", "sqfsdiff", "squashfuse", "strace", "umoci", "umount", "unsquashfs", "zstd",
-	} {
+	for _, tool := range append(moreTools, []string{
+		"chroot", "containerd", "ctr", "diff", "docker-registry", "gcc", "gensquashfs", "losetup", "mkfs.xfs", "mksquashfs", "mount", "nix", "nix-instantiate", "nix-store",
+		"podman", "python3", "setpriv", "siftool", "skopeo", "sqfsdiff", "squashfuse", "strace", "umoci", "umount", "unsquashfs", "zstd",
+	}...) {
 		if _, err := exec.LookPath(tool); err != nil {
 			return 0, fmt.Errorf("%w (testdata/test.sh installs it)", err)
 		}

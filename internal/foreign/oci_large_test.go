@@ -43,11 +43,13 @@ func TestOCIAfterChange(t *testing.T) {
 	}
 }
 
-// A container that runc starts draws the same picture as the store's program.
+// A container has the files of the store, and the program in it, when runc starts it, draws the same picture.
 func TestOCIContainer(t *testing.T) {
 	root, layout, temp := os.Getenv("MEDIUM"), filepath.Join(newDir(t), "layout"), newDir(t)
 	ociBuild(t, "--oci", layout, "--no-cache", "--compression", "gzip:1", root)
-	runContainer(t, unpackOCI(t, layout), temp, root+"/bin/python", "-m", "edm.example", "/tmp/image.png")
+	bundle := unpackOCI(t, layout)
+	mustHave(t, bundle+"/rootfs", "MEDIUM")
+	runContainer(t, bundle, temp, root+"/bin/python", "-m", "edm.example", "/tmp/image.png")
 	outside := filepath.Join(temp, "store.png")
 	cmd := exec.Command(root+"/bin/python", "-m", "edm.example", outside)
 	cmd.Env = []string{}
