@@ -146,7 +146,10 @@ func TestSignatureOfNix(t *testing.T) {
 	}
 }
 
-// contentAddressed are objects that Nix 2.8 has made, with the archives of the first two and of the last.
+// flatNARHash is that of an object that is a file with the text of TestContentsOfContentAddressedObjects.
+const flatNARHash = "sha256:1fmj2jmyy424sx9q2brfb239l4jaxd6vcwzjhqfw3lrvw79y1dpz"
+
+// contentAddressed are objects that Nix 2.8 has made. The one that refers to itself is by nix store make-content-addressed.
 var contentAddressed = []struct {
 	path, ca, refs string
 	narHash        string
@@ -154,9 +157,19 @@ var contentAddressed = []struct {
 	{"s9hxkxfbfpik2qm5k8xa9pvqmjzw49vk-tree", "fixed:r:sha256:17jd5c4qsglmmj1j2mr023qx47mjik6xk94f84csy6mhc2z2588s", "",
 		"sha256:17jd5c4qsglmmj1j2mr023qx47mjik6xk94f84csy6mhc2z2588s"},
 	{"rbjs35s89dr6d7mr7b87a3x9b4lwm4r7-flat.txt", "fixed:sha256:02jhncwq2qh2lqzbalmm28k2h3mfbf5p3iqdg75h5dh0q9vmzcri", "",
-		"sha256:1fmj2jmyy424sx9q2brfb239l4jaxd6vcwzjhqfw3lrvw79y1dpz"},
+		flatNARHash},
 	{"rqf8v5binsiwak9a62mfc18xpy7cf4j2-text.txt", "text:sha256:19hyd1ia8nwcby9mgzv17zfn660hcfwvg8513bcbsxmjszf5ygm2", "",
 		"sha256:19r39kx95jfxbwj6b9xbhla2llbz60r2gfcviq63gv5q7k0kqyp4"},
+	{"01g5nwhby8s36439kqw8djc3bqj66r5f-flat.txt", "fixed:md5:77j315dsxgbbxpgpgy3z6xbqn5", "", flatNARHash},
+	{"0mhpws9mxm9gzqgs2nhki73ch4ivp8gx-flat.txt", "fixed:r:md5:3ranbc8zjpbb4v343q3xr7dx2x", "", flatNARHash},
+	{"2xi67wiim3qmdm8ihijca90xd6l8q2rp-flat.txt", "fixed:sha1:dyx0ryw8s1srxlwfj4fkk9k5qln6swhb", "", flatNARHash},
+	{"ybjhzxg0pf5laxanzbz85jjj52xvr8g6-flat.txt", "fixed:r:sha1:pqmd50zcss69gd6l33k09ql28l359i7s", "", flatNARHash},
+	{"aifxb3ks9c812xrx59rjp1vvkw1yhzwq-flat.txt", "fixed:sha512:4c8cdd48a3d4fb9be25b422c107b81b34ef2293438fe814af3a30dc228eff035" +
+		"deb82c943bc158fe68c6397a535d1f9871be54f30cdad3a6e89cc2ebbb1f482f", "", flatNARHash},
+	{"3vpxvnqfsijmz5jw53hgly0s43blym7z-flat.txt", "fixed:r:sha512:32d331vaj3fikf6bznl473wcasgxxj85girc419yfbphij22knxqxhkv" +
+		"mwpc4qvi0wh52dmq053zbykiq3sha9m5spiz1mdkqvr3ji9", "", flatNARHash},
+	{"y89ng34bz04n8n132as614jh5i1v3vxx-self", "fixed:r:sha256:03a6gaw78cxdv6ivcvy6s4gx830vdcx09sy6lcby0irnxx8741gn",
+		"y89ng34bz04n8n132as614jh5i1v3vxx-self", "sha256:1mqn4z0i4hd65na2baps2fvps66j81fzxp7vqdbfmknq5kfklcm0"},
 	{"zl9kzvn4h79a6819i2fnd3pyl5hll5qc-d.drv", "text:sha256:1lr4pkc8nhzlfp66mwgi5ph4hf6jgvmp8f8hvbfq0i7lq0nnmz2z", "rqf8v5binsiwak9a62mfc18xpy7cf4j2-text.txt",
 		"sha256:0k9w26sngllj0zbvz3f7i347hssgkgafhiyjabj32fqi21154clj"},
 }
@@ -179,8 +192,8 @@ func TestContentAddressedObjectsNeedNoSignature(t *testing.T) {
 		for _, change := range [][2]string{
 			{"References:", "References: " + cachetest.Path("more").Base()},
 			{"-" + test.path[33:] + "\n", "-other\n"},
-			{test.ca, strings.Replace(test.ca, "sha256:", "sha256:0", 1)[:len(test.ca)]},
-			{"StorePath: /nix/store/" + test.path[:1], "StorePath: /nix/store/0"},
+			{test.ca, otherDigit(test.ca, strings.LastIndexByte(test.ca, ':')+2)},
+			{test.path, otherDigit(test.path, 0)},
 		} {
 			if err := trust.Check(parse(strings.Replace(text, change[0], change[1], 1))); err == nil {
 				t.Errorf("%s with %q: no error", test.path, change[1])
@@ -189,21 +202,49 @@ func TestContentAddressedObjectsNeedNoSignature(t *testing.T) {
 	}
 }
 
+func otherDigit(s string, at int) string {
+	digit := "0"
+	if s[at] == '0' {
+		digit = "1"
+	}
+	return s[:at] + digit + s[at+1:]
+}
+
 // That the contents have the hash is compared, too.
 func TestContentsOfContentAddressedObjects(t *testing.T) {
-	for contents, good := range map[string]bool{"flat file\n": true, "flat fake\n": false} {
-		c := cachetest.New()
-		fsys := fstest.MapFS{"x": {Data: []byte(contents)}}
-		n := c.Add(t, closure.Path("/nix/store/"+contentAddressed[1].path), cachetest.NAR(t, fsys, "x"), "none")
-		n.Sigs, n.CA = nil, contentAddressed[1].ca
-		c.Put(n)
-		got, err := open(t, c, nil).Closure(t.Context(), n.Path)
-		if err != nil {
-			t.Fatal(err)
+	for _, test := range contentAddressed {
+		p := closure.Path("/nix/store/" + test.path)
+		tree := func(fake string) fs.FS {
+			switch {
+			case p.Name() == "flat.txt":
+				return fstest.MapFS{"x": {Data: []byte("flat file" + fake + "\n")}}
+			case p.Name() == "self":
+				return fstest.MapFS{
+					"x/a": {Data: []byte("I am " + string(p) + fake + "\n")},
+					"x/b": {Data: []byte(p + "/a"), Mode: fs.ModeSymlink},
+				}
+			}
+			return nil
 		}
-		err = readAll(t.Context(), got)
-		if _, wrong := errors.AsType[*binarycache.VerifyError](err); good && err != nil || !good && !wrong {
-			t.Errorf("%q: %v", contents, err)
+		if tree("") == nil {
+			continue
+		}
+		for _, fake := range []string{"", "!"} {
+			c := cachetest.New()
+			var refs []closure.Path
+			if test.refs != "" {
+				refs = []closure.Path{p}
+			}
+			n := c.Add(t, p, cachetest.NAR(t, tree(fake), "x"), "none", refs...)
+			n.Sigs, n.CA = nil, test.ca
+			c.Put(n)
+			got, err := open(t, c, nil).Closure(t.Context(), n.Path)
+			if err == nil {
+				err = readAll(t.Context(), got)
+			}
+			if _, wrong := errors.AsType[*binarycache.VerifyError](err); fake == "" && err != nil || fake != "" && !wrong {
+				t.Errorf("%s with %q: %v", test.ca, fake, err)
+			}
 		}
 	}
 }
@@ -346,6 +387,121 @@ func TestMixedSources(t *testing.T) {
 	}
 	if err := narhash.Verify(t.Context(), got, 0); err != nil {
 		t.Error(err)
+	}
+}
+
+// How long is a setting of Nix, too, and what is too old does not stay.
+func TestLifetimes(t *testing.T) {
+	keep := t.TempDir()
+	c := cachetest.New()
+	paths := c.Closure(t, "none")
+	var asked atomic.Int32
+	c.Handlers[paths[2].Digest()+".narinfo"] = func(w http.ResponseWriter, r *http.Request) { asked.Add(1); c.Serve(w, r) }
+	now := time.Now()
+	rt := &binarycache.Runtime{Keep: keep, Now: func() time.Time { return now }, KeepFound: time.Minute}
+	s := open(t, c, rt)
+	for _, step := range []struct {
+		after time.Duration
+		keep  time.Duration
+		want  int32
+	}{{0, time.Minute, 1}, {59 * time.Second, time.Minute, 0}, {2 * time.Second, time.Minute, 1}, {0, -1, 1}, {0, 0, 0}} {
+		now, rt.KeepFound = now.Add(step.after), step.keep
+		if _, err := s.Closure(t.Context(), paths[2]); err != nil {
+			t.Fatal(err)
+		}
+		if got := asked.Swap(0); got != step.want {
+			t.Errorf("after %v, kept for %v: %d requests, want %d", step.after, step.keep, got, step.want)
+		}
+	}
+	files := func() (n int) {
+		filepath.WalkDir(keep, func(name string, d fs.DirEntry, err error) error {
+			if err == nil && strings.HasSuffix(name, ".narinfo") {
+				n++
+			}
+			return err
+		})
+		return n
+	}
+	if files() == 0 {
+		t.Fatal("nothing is kept")
+	}
+	now = now.Add(31 * 24 * time.Hour)
+	if _, err := binarycache.Open(t.Context(), s.Caches[0].URL, rt); err != nil || files() > 0 {
+		t.Errorf("%d files are left, %v", files(), err)
+	}
+}
+
+// A directory that is no cache is so at once.
+func TestDirectories(t *testing.T) {
+	rt := &binarycache.Runtime{Now: time.Now, Pause: time.Hour}
+	dir := t.TempDir()
+	for _, address := range []string{"file://" + dir, "file://" + dir + "/nowhere", "file:///dev/null"} {
+		_, err := binarycache.Open(t.Context(), address, rt)
+		if e, ok := errors.AsType[*binarycache.InfoError](err); !ok || !strings.HasPrefix(e.URL, address) {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	for _, address := range []string{"s3://bucket", "ftp://example.org", "file://host/dir", "file:relative", "http://", ":", "http://x?priority=high"} {
+		if address[0] == 'h' && strings.Contains(address, "?") {
+			c := cachetest.New()
+			server := httptest.NewServer(c)
+			defer server.Close()
+			rt.Client, address = server.Client(), server.URL+"?priority=high"
+		}
+		if _, err := binarycache.Open(t.Context(), address, rt); !isA[*binarycache.AddressError](err) {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	// An object that it does not have is somewhere else, or nowhere; and one whose NAR is gone fails.
+	c := cachetest.New()
+	paths := c.Closure(t, "none")
+	for name, b := range c.Files {
+		file := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o777), os.WriteFile(file, b, 0o666)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cache, err := binarycache.Open(t.Context(), "file://"+dir, rt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &binarycache.Source{Caches: []*binarycache.Cache{cache}, Trust: binarycache.Trust{All: true}, Runtime: rt}
+	if _, err := s.Closure(t.Context(), cachetest.Path("nothing")); !isA[*closure.MissingError](err) {
+		t.Error(err)
+	}
+	got, err := s.Closure(t.Context(), paths...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := readAll(t.Context(), got); err != nil {
+		t.Error(err)
+	}
+	os.RemoveAll(filepath.Join(dir, "nar"))
+	if err := readAll(t.Context(), got); !isA[*closure.MissingError](err) {
+		t.Error(err)
+	}
+}
+
+func isA[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}
+
+func TestPasswordsAreNotShown(t *testing.T) {
+	c := cachetest.New()
+	server := httptest.NewServer(c)
+	defer server.Close()
+	rt := &binarycache.Runtime{Client: server.Client(), Now: time.Now, Pause: time.Millisecond}
+	address := strings.Replace(server.URL, "://", "://me:secret@", 1)
+	cache, err := binarycache.Open(t.Context(), address, rt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = (&binarycache.Source{Caches: []*binarycache.Cache{cache}, Runtime: rt}).Closure(t.Context(), cachetest.Path("nothing"))
+	for _, text := range []string{cache.URL, err.Error()} {
+		if strings.Contains(text, "secret") || !strings.Contains(text, "me:") {
+			t.Error(text)
+		}
 	}
 }
 

@@ -27,7 +27,7 @@ type VerifyError struct {
 func (e *VerifyError) Error() string { return message("verify", e.URL, e.Path, e.Err) }
 func (e *VerifyError) Unwrap() error { return e.Err }
 
-// InfoError reports metadata in a cache that make no sense.
+// InfoError reports metadata in a cache that make no sense, or a directory that cannot be read as a cache.
 type InfoError struct {
 	URL  string
 	Path closure.Path
@@ -36,6 +36,19 @@ type InfoError struct {
 
 func (e *InfoError) Error() string { return message("read", e.URL, e.Path, e.Err) }
 func (e *InfoError) Unwrap() error { return e.Err }
+
+// AddressError reports what is not the address of a binary cache.
+type AddressError struct{ Address, Reason string }
+
+func (e *AddressError) Error() string { return "binarycache: " + e.Address + ": " + e.Reason }
+
+// unreadable is the error of a file that cannot be read.
+func (c *Cache) unreadable(name string, p closure.Path, err error) error {
+	if c.dir != "" {
+		return &InfoError{c.at(name), p, err}
+	}
+	return &NetworkError{c.at(name), p, err}
+}
 
 func message(op, url string, p closure.Path, err error) string {
 	s := "binarycache: " + op + " " + url

@@ -97,12 +97,13 @@ func (c *Cache) get(ctx context.Context, name string) (*transfer, error) {
 }
 
 // again waits for the next attempt, or returns the error if there is to be none.
+// What is wrong with a directory stays wrong.
 func (t *transfer) again(err error) error {
 	t.close()
 	if t.ctx.Err() != nil {
 		return t.ctx.Err()
 	}
-	if !passing(err) {
+	if t.c.dir != "" || !passing(err) {
 		return err
 	}
 	if t.off-t.since > 1<<20 { // it is getting somewhere
@@ -287,10 +288,8 @@ func (t *transfer) Read(p []byte) (int, error) {
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
-		if t.c.dir == "" {
-			if err = t.again(err); err == nil && n == 0 {
-				continue
-			}
+		if err = t.again(err); err == nil && n == 0 {
+			continue
 		}
 		return n, err
 	}
@@ -316,7 +315,7 @@ func (c *Cache) small(ctx context.Context, name string, p closure.Path) ([]byte,
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case err != nil:
-		return nil, &NetworkError{c.at(name), p, err}
+		return nil, c.unreadable(name, p, err)
 	}
 	c.keep(name, text)
 	return text, nil

@@ -1,6 +1,7 @@
 package binarycache
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"os"
@@ -8,12 +9,23 @@ import (
 	"time"
 )
 
-// How long Nix believes what a cache has said.
+// How long Nix believes what a cache has said, unless it is told otherwise.
 const (
-	keepInfo    = 30 * 24 * time.Hour
-	keepNothing = time.Hour // that an object is not there
+	keepFound   = 30 * 24 * time.Hour
+	keepMissing = time.Hour // that an object is not there
 	keepCache   = 7 * 24 * time.Hour
 )
+
+// lifetime returns how long a file is believed: one that is not there, or one that is.
+func (rt *Runtime) lifetime(name string, missing bool) time.Duration {
+	switch {
+	case name == cacheInfoName:
+		return keepCache
+	case missing:
+		return cmp.Or(rt.KeepMissing, keepMissing)
+	}
+	return cmp.Or(rt.KeepFound, keepFound)
+}
 
 // place is where a file of the cache is kept, or empty.
 func (c *Cache) place(name string) string {
@@ -33,14 +45,7 @@ func (c *Cache) kept(name string) (text []byte, ok bool) {
 	if err != nil || !info.Mode().IsRegular() || info.Size() > maxInfo {
 		return nil, false
 	}
-	limit := keepInfo
-	switch {
-	case info.Size() == 0:
-		limit = keepNothing
-	case name == cacheInfoName:
-		limit = keepCache
-	}
-	if age := c.rt.Now().Sub(info.ModTime()); age < 0 || age >= limit {
+	if age := c.rt.Now().Sub(info.ModTime()); age < 0 || age >= c.rt.lifetime(name, info.Size() == 0) {
 		return nil, false
 	}
 	text, err = os.ReadFile(file)
@@ -62,6 +67,9 @@ func (c *Cache) keep(name string, text []byte) {
 	if os.MkdirAll(filepath.Dir(file), 0o700) != nil {
 		return
 	}
+	if name == cacheInfoName {
+		c.sweep(filepath.Dir(file)) // now and then
+	}
 	f, err := os.CreateTemp(filepath.Dir(file), ".new-*")
 	if err != nil {
 		return
@@ -69,6 +77,20 @@ func (c *Cache) keep(name string, text []byte) {
 	_, err = f.Write(text)
 	if err2 := f.Close(); err != nil || err2 != nil || os.Rename(f.Name(), file) != nil {
 		os.Remove(f.Name())
+	}
+}
+
+// sweep removes what has been kept for too long.
+func (c *Cache) sweep(dir string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err == nil && c.rt.Now().Sub(info.ModTime()) >= c.rt.lifetime(e.Name(), info.Size() == 0) {
+			os.Remove(filepath.Join(dir, e.Name()))
+		}
 	}
 }
 

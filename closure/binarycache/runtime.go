@@ -2,9 +2,12 @@ package binarycache
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/nix2img/nix2img/internal/par"
@@ -25,9 +28,12 @@ type Runtime struct {
 	// Spool is how many bytes may be there at a time. Zero means [DefaultSpool], less than zero none.
 	Spool int64
 	// Keep is a directory where narinfos are kept from one run to the next, for as long as Nix keeps them:
-	// 30 days, or an hour if an object was not there, and nix-cache-info for 7 days. Empty means nowhere.
+	// see KeepFound and KeepMissing; nix-cache-info for 7 days. Empty means nowhere.
 	// What is found there is checked like what has just come.
 	Keep string
+	// KeepFound is how long narinfos are believed, and KeepMissing that there is none.
+	// Zero means 30 days and an hour, as in Nix, less than zero that they are asked for each time.
+	KeepFound, KeepMissing time.Duration
 	// Stall is how long a server may say nothing, or little. Zero means 30 seconds.
 	Stall time.Duration
 	// Pause is the time until a request is made again, doubled each time. Zero means 250 ms.
@@ -68,7 +74,7 @@ func (rt *Runtime) pause(ctx context.Context, n int, asked time.Duration) error 
 // Cache is a binary cache.
 type Cache struct {
 	Info
-	URL string // as it was given
+	URL string // as it was given, but for a password
 
 	base *url.URL
 	dir  string // where its files are, if it is on this machine
@@ -78,16 +84,20 @@ type Cache struct {
 // Open reads the nix-cache-info of a cache: file:///DIR, http://... or https://...
 // A parameter ?priority=N overrides what the cache says of itself.
 func Open(ctx context.Context, address string, rt *Runtime) (*Cache, error) {
-	c := &Cache{URL: address, rt: rt}
 	u, err := url.Parse(address)
+	if err != nil {
+		return nil, &AddressError{address, errors.Unwrap(err).Error()}
+	}
+	address = u.Redacted()
+	c := &Cache{URL: address, rt: rt}
 	switch {
-	case err != nil:
-		return nil, fmt.Errorf("binarycache: %w", err)
 	case u.Scheme == "file" && u.Host == "" && u.Path != "":
 		c.dir = u.Path
 	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
+	case u.Scheme == "s3":
+		return nil, &AddressError{address, "S3 is not spoken here: give the https:// address of a bucket that anybody may read"}
 	default:
-		return nil, fmt.Errorf("binarycache: %s: not the address of a binary cache: want file:///DIR, http:// or https://", address)
+		return nil, &AddressError{address, "not the address of a binary cache: want file:///DIR, http:// or https://"}
 	}
 	query := u.Query()
 	u.RawQuery, u.Fragment = "", ""
@@ -97,7 +107,7 @@ func Open(ctx context.Context, address string, rt *Runtime) (*Cache, error) {
 		return nil, err
 	}
 	if text == nil {
-		return nil, &NetworkError{c.at(cacheInfoName), "", fmt.Errorf("it is not there, so this is no binary cache")}
+		return nil, c.unreadable(cacheInfoName, "", fmt.Errorf("%w, so this is no binary cache", fs.ErrNotExist))
 	}
 	info, err := ParseInfo(text)
 	if err != nil {
@@ -106,7 +116,7 @@ func Open(ctx context.Context, address string, rt *Runtime) (*Cache, error) {
 	c.Info = *info
 	if p := query.Get("priority"); p != "" {
 		if _, err := fmt.Sscan(p, &c.Priority); err != nil {
-			return nil, fmt.Errorf("binarycache: %s: priority: %q is not a number", address, p)
+			return nil, &AddressError{address, fmt.Sprintf("priority: %q is not a number", p)}
 		}
 	}
 	return c, nil
@@ -114,10 +124,10 @@ func Open(ctx context.Context, address string, rt *Runtime) (*Cache, error) {
 
 const cacheInfoName = "nix-cache-info"
 
-// at returns the address of a file of the cache, for requests and for people.
+// at returns the address of a file of the cache, for people.
 func (c *Cache) at(name string) string {
 	if u, err := url.Parse(name); err == nil && u.Scheme != "" {
 		return u.Redacted()
 	}
-	return c.base.Redacted() + map[bool]string{true: "", false: "/"}[len(c.base.Path) > 0 && c.base.Path[len(c.base.Path)-1] == '/'] + name
+	return strings.TrimSuffix(c.base.Redacted(), "/") + "/" + name
 }

@@ -38,7 +38,7 @@ func (s *source) unpack(ctx context.Context, put func(*[chunkSize]byte, int) err
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		return &NetworkError{s.address(), s.Path, err}
+		return s.cache.unreadable(s.URL, s.Path, err)
 	}
 	defer t.close()
 	if s.FileSize > 0 && t.size >= 0 && t.size != s.FileSize {
@@ -58,7 +58,7 @@ func (s *source) unpack(ctx context.Context, put func(*[chunkSize]byte, int) err
 	case raw.err == errTooLong:
 		return s.wrong("the file has more than %d bytes", s.FileSize)
 	case raw.err != nil:
-		return &NetworkError{s.address(), s.Path, raw.err}
+		return s.cache.unreadable(s.URL, s.Path, raw.err)
 	}
 	return err
 }
@@ -102,20 +102,12 @@ func (s *source) decode(raw *rawFile, put func(*[chunkSize]byte, int) error) err
 		return s.wrong("the file's hash is %s, want %s", got, s.FileHash)
 	}
 	if content != nil {
-		_, want, _ := s.contentAddress()
-		if got := content.Sum(nil); !bytes.Equal(got, want[:]) {
-			return s.wrong("the hash of the contents is %s, want %s", closure.Hash(got), want)
+		ca, _ := s.contentAddress()
+		if got := content.Sum(nil); !bytes.Equal(got, ca.sum) {
+			return s.wrong("the %s of the contents is %x, want %x", ca.algo, got, ca.sum)
 		}
 	}
 	return nil
-}
-
-// contentHash returns what computes the hash that a path follows from, or nil if that is the NAR hash, or nothing.
-func (s *source) contentHash() hash.Hash {
-	if method, _, err := s.contentAddress(); err != nil || method == caRecursive || s.checkCA() != nil {
-		return nil
-	}
-	return &flatHash{Hash: sha256.New()}
 }
 
 // fill reads until p is full or there is nothing more.

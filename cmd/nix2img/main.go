@@ -45,7 +45,7 @@ func run(args []string) int {
 	if ctx.Err() != nil && err != nil {
 		err = errInterrupted
 	}
-	if err != nil && !errors.Is(err, syscall.EPIPE) { // whoever reads has seen enough
+	if err != nil && !unread(err) { // whoever reads has seen enough
 		a.ui.fail(err)
 	}
 	return exitCode(err)

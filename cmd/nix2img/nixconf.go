@@ -8,7 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
+
+	"github.com/nix2img/nix2img/closure/binarycache"
 )
 
 // nixConf is what Nix has been told about binary caches.
@@ -18,6 +22,9 @@ type nixConf struct {
 	netrcFile    string
 	tokens       map[string]string // access-tokens, by host
 
+	// narinfo-cache-positive-ttl and -negative-ttl, as binarycache.Runtime has them
+	keepFound, keepMissing time.Duration
+
 	dir string // of the machine's settings
 }
 
@@ -25,6 +32,7 @@ type nixConf struct {
 // in the files of the user, and in NIX_CONFIG.
 func readNixConf() (*nixConf, error) {
 	c := &nixConf{
+		keys:         []string{binarycache.DefaultKey},
 		substituters: []string{"https://cache.nixos.org/"},
 		tokens:       make(map[string]string),
 		dir:          cmp.Or(os.Getenv("NIX_CONF_DIR"), "/etc/nix"),
@@ -106,6 +114,10 @@ func (c *nixConf) set(name string, values []string) {
 		assign(&c.substituters)
 	case "netrc-file":
 		c.netrcFile = strings.Join(values, " ")
+	case "narinfo-cache-positive-ttl":
+		c.keepFound = lifetime(values)
+	case "narinfo-cache-negative-ttl":
+		c.keepMissing = lifetime(values)
 	case "access-tokens":
 		if !extra {
 			clear(c.tokens)
@@ -116,6 +128,18 @@ func (c *nixConf) set(name string, values []string) {
 			}
 		}
 	}
+}
+
+// lifetime reads a number of seconds. What makes no sense is as good as none.
+func lifetime(values []string) time.Duration {
+	n, err := strconv.ParseUint(strings.Join(values, " "), 10, 32)
+	switch {
+	case err != nil:
+		return 0
+	case n == 0:
+		return -1
+	}
+	return time.Duration(n) * time.Second
 }
 
 // token returns the access token for a host, or "".

@@ -40,7 +40,7 @@ const fromAuto = "auto"
 func isRemote(from string) bool { return from == fromAuto || strings.Contains(from, "://") }
 
 func (r *remote) addFlags(f *pflag.FlagSet) {
-	f.StringVar(&r.keys, "trusted-public-keys", "", "believe binary caches what these `KEYS` have signed: NAME:BASE64, with spaces between\n(default: those of nix.conf, and of cache.nixos.org)")
+	f.StringVar(&r.keys, "trusted-public-keys", "", "believe binary caches what these `KEYS` have signed: NAME:BASE64, with spaces between\n(default: those that Nix trusts: what nix.conf says, or the key of cache.nixos.org)")
 	f.BoolVar(&r.noSigs, "no-check-sigs", false, "believe binary caches whatever they say")
 	f.StringVar(&r.netrcFile, "netrc-file", "", "log in to binary caches as `FILE` says (default: netrc-file of nix.conf)")
 }
@@ -174,6 +174,7 @@ func (r *remote) runtime(conf *nixConf) (*binarycache.Runtime, error) {
 	transport.DialContext = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
 	rt := &binarycache.Runtime{
 		Client: &http.Client{Transport: transport}, Now: time.Now, Pause: patience.pause, Stall: patience.stall,
+		KeepFound: conf.keepFound, KeepMissing: conf.keepMissing,
 	}
 	if dir, err := os.UserCacheDir(); err == nil && !r.forget {
 		rt.Keep = filepath.Join(dir, "nix2img", "narinfo")
@@ -191,6 +192,9 @@ func (r *remote) runtime(conf *nixConf) (*binarycache.Runtime, error) {
 		return nil, usagef("--netrc-file %s: %w", file, err)
 	}
 	rt.Authorize = func(req *http.Request) {
+		if req.URL.User != nil {
+			return // what the address says goes before the file, as with curl
+		}
 		if user, password, ok := login.Find(req.URL.Hostname()); ok {
 			req.SetBasicAuth(user, password)
 		} else if token := conf.token(req.URL.Host); token != "" {
@@ -202,7 +206,7 @@ func (r *remote) runtime(conf *nixConf) (*binarycache.Runtime, error) {
 
 func (r *remote) trust(conf *nixConf) (t binarycache.Trust, err error) {
 	t.All = r.noSigs
-	keys := append([]string{binarycache.DefaultKey}, conf.keys...)
+	keys := conf.keys
 	if r.keys != "" {
 		keys = strings.Fields(r.keys)
 	}
@@ -232,6 +236,9 @@ func (r *remote) advise(err error) error {
 		return e
 	}
 	if e, ok := errors.AsType[*binarycache.InfoError](err); ok {
+		if strings.HasPrefix(e.URL, "file:") && errors.Is(e, fs.ErrNotExist) {
+			return withHint(e, "nix copy --to file:///DIR makes a cache; for a store, there is --store")
+		}
 		return e
 	}
 	if e, ok := errors.AsType[*binarycache.SpoolError](err); ok {

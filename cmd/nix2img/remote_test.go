@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ type cacheTest struct {
 	*testing.T
 	*cachetest.Cache
 	app, lib, data closure.Path
+	format         []string // flags that the name of the image follows
 	args           []string // further flags
 	url            string   // of the server, once there is one
 	closeServer    func()
@@ -123,7 +125,7 @@ func both(fs ...func(*cacheTest)) func(*cacheTest) {
 }
 
 func newCacheTest(t *testing.T) *cacheTest {
-	c := &cacheTest{T: t, Cache: cachetest.New()}
+	c := &cacheTest{T: t, Cache: cachetest.New(), format: []string{"--squashfs", "-o"}}
 	paths := c.Closure(t, "zstd")
 	c.app, c.lib, c.data = paths[0], paths[1], paths[2]
 	server := httptest.NewUnstartedServer(c)
@@ -151,8 +153,8 @@ func (c *cacheTest) build(args ...string) (b built) {
 	c.Helper()
 	dir := c.TempDir()
 	out := filepath.Join(dir, "image.sqsh")
-	args = append([]string{"build", "--squashfs", "-o", out, "--arch", "amd64", "--from", c.url,
-		"--trusted-public-keys", cachetest.PublicKey(), string(c.app)}, append(c.args, args...)...)
+	args = slices.Concat([]string{"build"}, c.format, []string{out, "--arch", "amd64", "--from", c.url,
+		"--trusted-public-keys", cachetest.PublicKey(), string(c.app)}, c.args, args)
 	var err error
 	b.code, b.stderr, err = runQuietly(c.T, args)
 	if err != nil {
@@ -291,16 +293,56 @@ func TestFailuresThatPass(t *testing.T) {
 	}
 }
 
-// What is in the cache of segments is not downloaded, and metadata are asked for once.
+// What is in the cache is not downloaded, be it segments or pieces of layers, and metadata are asked for once.
 func TestNothingIsFetchedTwice(t *testing.T) {
-	c := newCacheTest(t)
-	want := c.build()
-	if want.code != 0 {
-		t.Fatal(want.stderr)
-	}
-	c.closeServer()
-	if b := c.build(); b.code != 0 || !bytes.Equal(b.image, want.image) {
-		t.Errorf("without the server: exit code %d\n%s", b.code, b.stderr)
+	for name, format := range map[string][]string{"segments": {"--squashfs", "-o"}, "layers": {"--tag", "app:1", "--oci-archive"}} {
+		t.Run(name, func(t *testing.T) {
+			c := newCacheTest(t)
+			var mu sync.Mutex
+			asked := make(map[string]int)
+			for file := range c.Files {
+				c.Handlers[file] = func(w http.ResponseWriter, r *http.Request) {
+					mu.Lock()
+					asked[strings.TrimPrefix(r.URL.Path, "/")]++
+					mu.Unlock()
+					c.Serve(w, r)
+				}
+			}
+			c.format = format
+			app, lib := c.app, c.info(c.lib)
+			c.app = c.lib
+			if b := c.build(); b.code != 0 {
+				t.Fatal(b.stderr)
+			}
+			c.app = app
+			want := c.build()
+			if want.code != 0 {
+				t.Fatal(want.stderr)
+			}
+			for file, n := range asked {
+				if n != 1 {
+					t.Errorf("%s was asked for %d times", file, n)
+				}
+			}
+			if asked[lib.URL] != 1 || asked[c.info(app).URL] != 1 || len(asked) != 1+3+3 {
+				t.Errorf("asked for %v", asked)
+			}
+			clear(asked)
+			if b := c.build(); b.code != 0 || !bytes.Equal(b.image, want.image) || len(asked) != 0 {
+				t.Errorf("once more: exit code %d, asked for %v\n%s", b.code, asked, b.stderr)
+			}
+			// Metadata are asked for again, contents are not.
+			if err := os.RemoveAll(filepath.Join(os.Getenv("XDG_CACHE_HOME"), "nix2img", "narinfo")); err != nil {
+				t.Fatal(err)
+			}
+			if b := c.build(); b.code != 0 || !bytes.Equal(b.image, want.image) || len(asked) != 1+3 {
+				t.Errorf("without narinfos: exit code %d, asked for %v\n%s", b.code, asked, b.stderr)
+			}
+			c.closeServer()
+			if b := c.build(); b.code != 0 || !bytes.Equal(b.image, want.image) {
+				t.Errorf("without the server: exit code %d\n%s", b.code, b.stderr)
+			}
+		})
 	}
 }
 
@@ -309,9 +351,10 @@ func TestLogin(t *testing.T) {
 		netrc, conf string
 		want        string // Authorization
 	}{
-		"netrc":  {"machine 127.0.0.1 login me password secret", "", "Basic bWU6c2VjcmV0"},
-		"token":  {"machine elsewhere login me password secret", "access-tokens = 127.0.0.1=abc", "Bearer abc"},
-		"nobody": {"", "", ""},
+		"netrc":   {"machine 127.0.0.1 login me password secret", "", "Basic bWU6c2VjcmV0"},
+		"token":   {"machine elsewhere login me password secret", "access-tokens = 127.0.0.1=abc", "Bearer abc"},
+		"nobody":  {"", "", ""},
+		"address": {"machine 127.0.0.1 login you password other", "access-tokens = 127.0.0.1=abc", "Basic bWU6c2VjcmV0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newCacheTest(t)
@@ -332,6 +375,9 @@ func TestLogin(t *testing.T) {
 				if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
 					t.Fatal(err)
 				}
+			}
+			if name == "address" {
+				c.url = strings.Replace(c.url, "://", "://me:secret@", 1)
 			}
 			if b := c.build(); b.code != 0 || refused {
 				t.Errorf("exit code %d, refused: %v\n%s", b.code, refused, b.stderr)

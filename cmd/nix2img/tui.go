@@ -52,9 +52,9 @@ func exitCode(err error) int {
 		return exitDone
 	case errors.Is(err, errInterrupted), errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.Is(err, syscall.EPIPE):
+	case unread(err):
 		return exitPipe
-	case is[*usageError](err), is[*image.ConfigError](err):
+	case is[*usageError](err), is[*image.ConfigError](err), is[*binarycache.AddressError](err):
 		return exitUsage
 	case is[*closure.HashError](err), is[*verifyError](err), is[*binarycache.VerifyError](err), is[*registry.DigestError](err):
 		return exitVerify
@@ -69,6 +69,11 @@ func exitCode(err error) int {
 		return exitNetwork
 	}
 	return exitFailed
+}
+
+// unread reports whether nobody reads the result.
+func unread(err error) bool {
+	return errors.Is(err, syscall.EPIPE) && !is[*binarycache.NetworkError](err)
 }
 
 func is[E error](err error) bool {
