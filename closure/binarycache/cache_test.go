@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/fstest"
@@ -354,6 +355,65 @@ func TestSpoolIsBounded(t *testing.T) {
 	cancel()
 	if err := readAll(ctx, got); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Files that are read by many at once are fetched at once, each object but once; and again after an error.
+func TestFilesForMany(t *testing.T) {
+	c := cachetest.New()
+	paths := c.Closure(t, "zstd")
+	var asked atomic.Int32
+	both := make(chan struct{})
+	for name := range c.Files {
+		if strings.HasPrefix(name, "nar/") {
+			c.Handlers[name] = func(w http.ResponseWriter, r *http.Request) {
+				switch asked.Add(1) {
+				case 1:
+					select { // for another object to be fetched meanwhile
+					case <-both:
+					case <-r.Context().Done():
+					}
+				case 2:
+					close(both)
+				}
+				c.Serve(w, r)
+			}
+		}
+	}
+	got, err := open(t, c, nil).Closure(t.Context(), paths[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 4 * len(paths) {
+		wg.Go(func() {
+			if _, err := fs.Lstat(got.Files, paths[i%len(paths)].Base()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := int(asked.Load()); n != len(paths) {
+		t.Errorf("%d requests", n)
+	}
+
+	failed := false
+	file := "nar/" + filepath.Base(got.Files.(*binarycache.Files).Address(paths[2]))
+	c.Handlers[file] = func(w http.ResponseWriter, r *http.Request) {
+		if !failed {
+			failed = true
+			http.NotFound(w, r)
+			return
+		}
+		c.Serve(w, r)
+	}
+	if got, err = open(t, c, nil).Closure(t.Context(), paths[0]); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		if _, err := fs.Lstat(got.Files, paths[2].Base()); (err == nil) != (i == 1) {
+			t.Errorf("attempt %d: %v", i, err)
+		}
 	}
 }
 

@@ -25,9 +25,16 @@ type Files struct {
 	local   fs.FS              // the other objects, or nil
 
 	mu    sync.Mutex
-	kept  map[string]*nar.FS
+	kept  map[string]*keptObject
 	order []string // of their opening
 	size  int64    // of the NARs that are kept
+}
+
+// A keptObject is an object in a temporary file, or on its way there.
+type keptObject struct {
+	once  sync.Once
+	files *nar.FS
+	err   error
 }
 
 var (
@@ -112,25 +119,31 @@ func (f *Files) of(op, name string) (fs.FS, error) {
 // keep returns an object as a file system that has it under its base name.
 func (f *Files) keep(base string, s *source) (fs.FS, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if fsys := f.kept[base]; fsys != nil {
-		return fsys, nil
+	o := f.kept[base]
+	if o == nil {
+		o = new(keptObject)
+		f.kept[base] = o
 	}
-	fsys, err := f.load(base, s)
-	if err != nil {
-		return nil, err
+	f.mu.Unlock()
+	o.once.Do(func() {
+		o.files, o.err = f.load(base, s)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if o.err != nil {
+			delete(f.kept, base) // it may go better next time
+			return
+		}
+		for f.size += s.NARSize; f.size > f.rt.spool() && len(f.order) > 0; f.order = f.order[1:] {
+			// Its temporary file is closed when nobody has a file of it open.
+			delete(f.kept, f.order[0])
+			f.size -= f.sources[f.order[0]].NARSize
+		}
+		f.order = append(f.order, base)
+	})
+	if o.err != nil {
+		return nil, o.err
 	}
-	for f.size += s.NARSize; f.size > f.rt.spool() && len(f.order) > 0; f.order = f.order[1:] {
-		// Its temporary file is closed when nobody has a file of it open.
-		delete(f.kept, f.order[0])
-		f.size -= f.sources[f.order[0]].NARSize
-	}
-	if f.kept == nil {
-		f.kept = make(map[string]*nar.FS)
-	}
-	f.kept[base] = fsys
-	f.order = append(f.order, base)
-	return fsys, nil
+	return o.files, nil
 }
 
 // load fetches an object into a temporary file.

@@ -67,7 +67,7 @@ func (s *Source) Closure(ctx context.Context, roots ...closure.Path) (*closure.C
 		}
 		return nil, fmt.Errorf("binarycache: read %s: %w", strings.Join(from, ", "), err)
 	}
-	c.Files = &Files{ctx: ctx, rt: s.Runtime, sources: w.sources, local: s.LocalFiles}
+	c.Files = &Files{ctx: ctx, rt: s.Runtime, sources: w.sources, local: s.LocalFiles, kept: make(map[string]*keptObject)}
 	return c, nil
 }
 
