@@ -32,8 +32,10 @@
 //
 // Whoever serves a cache can serve anything, so all that it says is checked.
 // A narinfo must be signed by a key that the user trusts.
-// A content-addressed object needs no signature if its path follows from the SHA-256 of its contents:
-// that hash is compared as well.
+// A content-addressed object needs no signature if its path follows from a hash of its contents, as in Nix:
+// that hash is compared as well. This holds for texts, for files and trees with a hash that was known before
+// (MD5, SHA-1, SHA-256, SHA-512), and for trees whose path is made of the SHA-256 of what they contain,
+// also if they contain that path.
 // Only then the references in the narinfo are followed, and only then anything is downloaded.
 // What comes is compared with the sizes and hashes of the narinfo while it is read.
 //
@@ -46,7 +48,8 @@
 // No file tree is ever laid out on disk.
 //
 // Codecs are xz, zstd, bzip2, gzip, brotli, lz4 and none.
-// A dictionary may have 64 MiB with xz and 128 MiB with zstd, and most have 8.
+// Four NARs for each core are unpacked at a time, at least 8 and at most 32, and each takes a dictionary:
+// 8 MiB with xz as Nix calls it, 64 MiB at most; 2 MiB with zstd as Nix calls it, 128 MiB at most.
 // Caches in S3 by their s3:// addresses, ssh stores, and OCI registries are not supported:
 // a bucket that is readable by https:// is.
 package binarycache

@@ -24,6 +24,7 @@ import (
 var (
 	dirBegin = cachetest.Strings("nix-archive-1", "(", "type", "directory")
 	dirEnd   = cachetest.Strings(")")
+	bomb     = append(append(cachetest.Strings("nix-archive-1", "(", "type", "regular", "contents"), length64(1<<24)...), make([]byte, 1<<24)...)
 	emptyNAR = []string{"(", "type", "regular", "contents", "", ")"}
 )
 
@@ -152,6 +153,15 @@ func TestHostileAndFailingCaches(t *testing.T) {
 			w.Close()
 			return b.Bytes()
 		}), exitVerify, []string{aboutLib, aboutFile, "more than"}},
+		{"bomb of xz", packed("xz", bomb, nil), exitVerify, []string{aboutLib, aboutFile, "more than"}},
+		{"bomb of gzip", packed("gzip", bomb, nil), exitVerify, []string{aboutLib, aboutFile, "more than"}},
+		{"bomb of brotli", packed("br", bomb, nil), exitVerify, []string{aboutLib, aboutFile, "more than"}},
+		{"truncated xz", packed("xz", nil, func(b []byte) []byte { return b[:len(b)-40] }), exitVerify, []string{aboutLib, aboutFile, "xz"}},
+		{"garbage behind xz", packed("xz", nil, func(b []byte) []byte { return append(b, "garbage!"...) }), exitVerify, []string{aboutLib, aboutFile, "xz"}},
+		{"another stream behind xz", packed("xz", nil, func(b []byte) []byte { return append(b, b...) }), exitVerify, []string{aboutLib, aboutFile, "more than"}},
+		{"flipped bit in xz", packed("xz", nil, func(b []byte) []byte { b[len(b)/2] ^= 4; return b }), exitVerify, []string{aboutLib, aboutFile, "xz"}},
+		{"truncated gzip", packed("gzip", nil, func(b []byte) []byte { return b[:len(b)-9] }), exitVerify, []string{aboutLib, aboutFile, "gzip"}},
+		{"truncated lz4", packed("lz4", nil, func(b []byte) []byte { return b[:len(b)-9] }), exitVerify, []string{aboutLib, aboutFile, "lz4"}},
 		{"window of 2 TiB", sealed(func([]byte) []byte { return zstdFrame(0xf8) }), exitVerify, []string{aboutLib, aboutFile, "unpack zstd"}},
 		{"dictionary of 4 GiB", both(sealed(func([]byte) []byte {
 			// A block whose header asks for the largest dictionary that LZMA2 has.

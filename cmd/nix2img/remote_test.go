@@ -104,6 +104,23 @@ func sealed(f func([]byte) []byte) func(*cacheTest) {
 	}
 }
 
+// packed is sealed for a file that is compressed in another way: the NAR of lib, or something else.
+func packed(compression string, contents []byte, f func([]byte) []byte) func(*cacheTest) {
+	return func(c *cacheTest) {
+		if contents == nil {
+			contents = cachetest.NAR(c.T, cachetest.Lib, ".")
+		}
+		change(func(n *binarycache.NARInfo) { n.Compression = compression })(c)
+		sealed(func([]byte) []byte {
+			b := cachetest.Compress(c.T, compression, contents)
+			if f != nil {
+				b = f(b)
+			}
+			return b
+		})(c)
+	}
+}
+
 // serve answers requests for the file that lib lies in.
 func serve(h func(c *cacheTest, w http.ResponseWriter, r *http.Request)) func(*cacheTest) {
 	return func(c *cacheTest) {
