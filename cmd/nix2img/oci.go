@@ -143,7 +143,7 @@ func (o *ociFlags) layers(ctx context.Context, b *builder, img *image.Image, p *
 		return nil, err
 	}
 	rt := &oci.Runtime{
-		Workers: b.encode.jobs, SkipVerify: b.noVerify, Cache: b.caching.layers,
+		Workers: b.encode.jobs, SkipVerify: b.noVerify, Cache: b.caching.layers, Layout: o.layout,
 		Progress: func(s oci.Progress) { p.update(squash.Progress(s)) },
 		Note:     func(s string) { b.ui.infof("note: %s", s) },
 	}
@@ -159,6 +159,11 @@ func (o *ociFlags) layers(ctx context.Context, b *builder, img *image.Image, p *
 
 // build makes an image and writes it where it is to go.
 func (o *ociFlags) build(ctx context.Context, b *builder, img *image.Image) error {
+	if o.layout != "" {
+		for _, dir := range []string{o.layout, oci.BlobDir(o.layout)} {
+			tempfile.Sweep(dir, oci.TempPrefix, os.Geteuid())
+		}
+	}
 	p := newProgress(b.ui, time.Now)
 	built, err := o.layers(ctx, b, img, p)
 	if err != nil {
@@ -212,9 +217,6 @@ func (res *ociResult) describe(img *oci.Image) error {
 // write writes the image where it is to go.
 func (o *ociFlags) write(ctx context.Context, b *builder, img *oci.Image, res *ociResult) error {
 	if o.layout != "" {
-		for _, dir := range []string{o.layout, oci.BlobDir(o.layout)} {
-			tempfile.Sweep(dir, oci.TempPrefix, os.Geteuid())
-		}
 		w, err := img.WriteLayout(ctx, o.layout, o.tag)
 		if err == nil {
 			res.Written = w.Bytes
@@ -246,6 +248,9 @@ func (o *ociFlags) write(ctx context.Context, b *builder, img *oci.Image, res *o
 
 // explainOCI says of an error whether it is the closure's files that are at fault.
 func explainOCI(err error) error {
+	if is[*oci.LayoutError](err) {
+		return err
+	}
 	if e, ok := errors.AsType[*oci.SourceError](err); ok {
 		if e.Object == "" {
 			return err

@@ -63,7 +63,8 @@ func (p *piece) release() {
 //	walk ──> compress or expand ──> drain ──> blob
 //	          (many at once)          ├─────> NAR hash
 //	                                  ├─────> digest     of the layer
-//	                                  └─────> diffID     of the layer
+//	                                  ├─────> diffID     of the layer
+//	                                  └─────> file       of the layer, if there is a layout for it
 //
 // What has a blob is expanded, for its hashes; all else is compressed and kept.
 // Pieces are cut by sizes alone, so the bytes do not depend on the number of workers.
@@ -82,7 +83,7 @@ func (s *store) encode(ctx context.Context, jobs []*job) error {
 			return err
 		}
 		if p.first && p.fresh {
-			if k, err = s.keep(p.unit); err != nil {
+			if k, err = s.keep(p.unit, p.job.sum); err != nil {
 				return err
 			}
 			if p.unit.object != nil && (s.rt.Cache != nil || !s.rt.SkipVerify) {
@@ -96,13 +97,15 @@ func (s *store) encode(ctx context.Context, jobs []*job) error {
 				return err
 			}
 		}
-		p.job.sum.add(p)
+		sum := p.job.sum
+		if err := sum.add(p); err != nil {
+			return err
+		}
 		if v != nil {
 			v.add(p)
 		} else {
 			p.release()
 		}
-		sum := p.job.sum
 		p.release()
 		s.report(u, int64(raw), int64(packed))
 		if !last {
@@ -120,7 +123,9 @@ func (s *store) encode(ctx context.Context, jobs []*job) error {
 				return err
 			}
 		}
-		sum.mark()
+		if err := sum.mark(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -134,7 +139,7 @@ func (s *store) walk(ctx context.Context, jobs []*job) func(func(*piece, error) 
 		for _, j := range jobs {
 			for _, u := range j.units {
 				if err := s.walkUnit(ctx, j, u, yield); err != nil {
-					if err != errStopped {
+					if !errors.Is(err, errStopped) {
 						yield(nil, err)
 					}
 					return
@@ -185,21 +190,53 @@ func (c *cutter) saw(name string, info fs.FileInfo, link string) {
 
 func (c *cutter) Write(b []byte) (n int, err error) {
 	for n < len(b) {
-		if len(c.buf) == c.s.piece { // it is not the last
-			if err := c.give(&piece{raw: c.buf, fresh: true}); err != nil {
-				return n, err
-			}
-			c.buf = nil
+		room, err := c.room()
+		if err != nil {
+			return n, err
 		}
-		if c.buf == nil {
-			c.buf = c.s.buffer()
-		}
-		m := min(len(b)-n, c.s.piece-len(c.buf))
-		c.buf = append(c.buf, b[n:n+m]...)
-		n += m
-		c.n += int64(m)
+		n += c.grow(copy(room, b[n:]))
 	}
 	return n, nil
+}
+
+// copyN takes n bytes of r, or fewer if it ends before. They are not copied on the way.
+func (c *cutter) copyN(r io.Reader, n int64) (done int64, err error) {
+	for done < n {
+		room, err := c.room()
+		if err != nil {
+			return done, err
+		}
+		m, err := r.Read(room[:min(int64(len(room)), n-done)])
+		done += int64(c.grow(m))
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// room returns the memory behind what there is of a piece. A piece that is full is given: more is to come, so it is not the last.
+func (c *cutter) room() ([]byte, error) {
+	if len(c.buf) == c.s.piece {
+		if err := c.give(&piece{raw: c.buf, fresh: true}); err != nil {
+			return nil, err
+		}
+		c.buf = nil
+	}
+	if c.buf == nil {
+		c.buf = c.s.buffer()
+	}
+	return c.buf[len(c.buf):c.s.piece], nil
+}
+
+// grow takes n more bytes to the piece.
+func (c *cutter) grow(n int) int {
+	c.buf = c.buf[:len(c.buf)+n]
+	c.n += int64(n)
+	return n
 }
 
 func (c *cutter) end() error {

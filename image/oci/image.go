@@ -55,6 +55,9 @@ type Runtime struct {
 	Cache *Cache
 	// TempDir is where temporary files go. Empty means that of the system.
 	TempDir string
+	// Layout is the directory that [Image.WriteLayout] will be called with, if that is known:
+	// layers are written there when they are made. Empty means that it is not known.
+	Layout string
 	// Progress, if not nil, is called with the work done so far. Calls do not overlap.
 	Progress func(Progress)
 	// Note, if not nil, is told of what went another way than it should, a sentence each.
@@ -270,7 +273,7 @@ func (l *Layer) Paths() (paths []closure.Path) {
 	return paths
 }
 
-// Close removes the image's temporary files. Then its layers can be read no more.
+// Close removes the image's temporary files, also those in [Runtime.Layout]. Then its layers can be read no more.
 func (b *Image) Close() error { return b.store.Close() }
 
 // Layers returns the layers, the lowest first. The last one has the base files.

@@ -19,6 +19,7 @@ type Layer struct {
 	summary
 	s     *store
 	units []*unit
+	file  *layerFile // nil: it has to be read together
 }
 
 var _ v1.Layer = (*Layer)(nil)
@@ -176,10 +177,11 @@ func (r *layerReader) Close() error {
 	return b.close()
 }
 
-// A layerSum computes what is to be known of a layer.
+// A layerSum computes what is to be known of a layer, and writes it to its place if it has one.
 // A nil layerSum is for pieces of which no hash is wanted.
 type layerSum struct {
 	s              *store
+	file           *layerFile
 	digest, diffID *hasher
 	chain          chain   // of what has been hashed
 	rest           []*unit // what has not
@@ -219,30 +221,42 @@ func (s *store) newLayerSum(units []*unit, begin chain) (*layerSum, error) {
 		if err != nil {
 			return nil, fmt.Errorf("oci: state of a layer: %w", err)
 		}
-		return &layerSum{s, newHasher(digest, st.Size), newHasher(diffID, st.Raw), chains[i], units[i:], nil, nil, false}, nil
+		return &layerSum{
+			s: s, digest: newHasher(digest, st.Size), diffID: newHasher(diffID, st.Raw), chain: chains[i], rest: units[i:],
+		}, nil
 	}
-	l := &layerSum{s, newHasher(digest, 0), newHasher(diffID, 0), begin, units, nil, nil, false}
+	l := &layerSum{s: s, digest: newHasher(digest, 0), diffID: newHasher(diffID, 0), chain: begin, rest: units}
+	if s.place != nil {
+		var err error
+		if l.file, err = s.place.create(); err != nil {
+			return nil, err
+		}
+	}
 	h := s.headerOf(units)
 	l.digest.add(h.packed, func() {})
 	l.diffID.add(h.raw, func() {})
-	return l, nil
+	return l, l.file.write(h.packed)
 }
 
-// add hashes a piece, and releases it twice.
-func (l *layerSum) add(p *piece) {
+// add adds a piece, and releases it twice.
+func (l *layerSum) add(p *piece) error {
 	if l == nil {
 		p.release()
 		p.release()
-		return
+		return nil
+	}
+	if err := l.file.write(p.packed); err != nil {
+		return err
 	}
 	l.digest.add(p.packed, p.release)
 	l.diffID.add(p.raw, p.release)
+	return nil
 }
 
-// mark notes that a unit is complete.
-func (l *layerSum) mark() {
+// mark notes that a unit is complete. With the last one, the layer's file is.
+func (l *layerSum) mark() error {
 	if l == nil {
-		return
+		return nil
 	}
 	if o := l.rest[0].object; o != nil {
 		l.chain = l.chain.add(o)
@@ -251,7 +265,12 @@ func (l *layerSum) mark() {
 		l.diffID.mark(&st.DiffID, &st.Raw)
 		l.states, l.keys = append(l.states, st), append(l.keys, l.chain)
 	}
-	l.rest = l.rest[1:]
+	if l.rest = l.rest[1:]; len(l.rest) > 0 {
+		return nil
+	}
+	err := l.file.write(l.s.trailer.packed)
+	l.file.seal()
+	return err
 }
 
 // finish returns the summary, and keeps it and some states in the cache.

@@ -37,13 +37,23 @@ const TagAnnotation = "org.opencontainers.image.ref.name"
 // See package internal/tempfile for how to tell those that dead processes have left.
 const TempPrefix = ".nix2img-"
 
-// A LayoutError reports a directory in which there is something else than a layout.
+// A LayoutError reports a directory in which there is something else than a layout,
+// or which cannot be read or written.
 type LayoutError struct {
-	Dir    string
-	Reason string
+	Dir string
+	Err error
 }
 
-func (e *LayoutError) Error() string { return fmt.Sprintf("oci: layout %s: %s", e.Dir, e.Reason) }
+func (e *LayoutError) Error() string { return fmt.Sprintf("oci: layout %s: %v", e.Dir, e.Err) }
+func (e *LayoutError) Unwrap() error { return e.Err }
+
+// layoutError makes a [*LayoutError] of an error that may be nil.
+func layoutError(dir string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &LayoutError{dir, err}
+}
 
 // Written tells what was written.
 type Written struct {
@@ -61,7 +71,8 @@ func BlobDir(dir string) string { return filepath.Join(dir, "blobs", "sha256") }
 //
 // The image takes the place of one for the same platform with the same tag; all others stay,
 // so that several builds make an image for several architectures.
-// Blobs that are there, with the right bytes, stay as they are.
+// Blobs that are there, with the right bytes, stay as they are. Layers that were written to this directory
+// when they were made, because of [Runtime.Layout], get but their names.
 // The index is written last: until then, the layout is what it was.
 func (b *Image) WriteLayout(ctx context.Context, dir, tag string) (*Written, error) {
 	index, err := readIndex(dir)
@@ -69,14 +80,14 @@ func (b *Image) WriteLayout(ctx context.Context, dir, tag string) (*Written, err
 		return nil, err
 	}
 	if err := os.MkdirAll(BlobDir(dir), 0o777); err != nil {
-		return nil, fmt.Errorf("oci: layout: %w", err)
+		return nil, layoutError(dir, err)
 	}
 	done := new(Written)
-	put := func(ctx context.Context, l v1.Layer) (w Written, err error) { return putBlob(ctx, BlobDir(dir), l) }
+	put := func(ctx context.Context, l v1.Layer) (w Written, err error) { return putBlob(ctx, dir, l) }
 	workers := min(par.Workers(b.store.rt.Workers), 4)
 	for w, err := range par.Map(ctx, workers, 2*workers, b.blobs(), put) {
 		if err != nil {
-			return nil, fmt.Errorf("oci: layout: %w", err)
+			return nil, layoutError(dir, err)
 		}
 		done.Blobs += w.Blobs
 		done.Bytes += w.Bytes
@@ -96,7 +107,7 @@ func (b *Image) WriteLayout(ctx context.Context, dir, tag string) (*Written, err
 		data      []byte
 	}{{BlobDir(dir), digest.Hex, b.rawManifest}, {dir, layoutName, []byte(layoutData)}, {dir, indexName, data}} {
 		if _, err := putFile(f.dir, f.name, bytes.NewReader(f.data)); err != nil {
-			return nil, fmt.Errorf("oci: layout: %w", err)
+			return nil, layoutError(dir, err)
 		}
 	}
 	return done, nil
@@ -122,7 +133,7 @@ func readIndex(dir string) (*v1.IndexManifest, error) {
 		return empty, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("oci: layout: %w", err)
+		return nil, layoutError(dir, err)
 	}
 	has := func(name string) bool {
 		return slices.ContainsFunc(list, func(e fs.DirEntry) bool { return e.Name() == name })
@@ -130,22 +141,22 @@ func readIndex(dir string) (*v1.IndexManifest, error) {
 	if !has(indexName) {
 		for _, e := range list {
 			if e.Name() != "blobs" && e.Name() != layoutName { // an interrupted build has left these
-				return nil, &LayoutError{dir, "it has other files in it: " + e.Name()}
+				return nil, &LayoutError{dir, errors.New("it has other files in it: " + e.Name())}
 			}
 		}
 		return empty, nil
 	}
 	f, err := os.Open(filepath.Join(dir, indexName))
 	if err != nil {
-		return nil, fmt.Errorf("oci: layout: %w", err)
+		return nil, layoutError(dir, err)
 	}
 	defer f.Close()
 	index, err := v1.ParseIndexManifest(io.LimitReader(f, maxManifest))
 	if err != nil {
-		return nil, &LayoutError{dir, fmt.Sprintf("%s: %v", indexName, err)}
+		return nil, &LayoutError{dir, fmt.Errorf("%s: %w", indexName, err)}
 	}
 	if index.SchemaVersion != 2 {
-		return nil, &LayoutError{dir, fmt.Sprintf("%s has schema version %d", indexName, index.SchemaVersion)}
+		return nil, &LayoutError{dir, fmt.Errorf("%s has schema version %d", indexName, index.SchemaVersion)}
 	}
 	return index, nil
 }
@@ -171,7 +182,7 @@ func (b *Image) addTo(index *v1.IndexManifest, digest v1.Hash, tag string) *v1.I
 	return index
 }
 
-// putBlob writes a blob if it is not there.
+// putBlob writes a blob to a layout if it is not there.
 func putBlob(ctx context.Context, dir string, l v1.Layer) (Written, error) {
 	digest, err := l.Digest()
 	if err != nil {
@@ -181,16 +192,20 @@ func putBlob(ctx context.Context, dir string, l v1.Layer) (Written, error) {
 	if err != nil {
 		return Written{}, err
 	}
-	same, err := hasBlob(ctx, filepath.Join(dir, digest.Hex), digest, size)
+	name := filepath.Join(BlobDir(dir), digest.Hex)
+	same, err := hasBlob(ctx, name, digest, size)
 	if same || err != nil {
 		return Written{Kept: 1, Reused: size}, err
+	}
+	if l, ok := l.(*Layer); ok && l.file.isIn(dir) {
+		return Written{Blobs: 1, Bytes: size}, l.file.rename(name)
 	}
 	r, err := l.Compressed()
 	if err != nil {
 		return Written{}, err
 	}
 	defer r.Close()
-	n, err := putFile(dir, digest.Hex, r)
+	n, err := putFile(BlobDir(dir), digest.Hex, r)
 	if err == nil && n != size {
 		err = fmt.Errorf("blob %s has %d bytes instead of %d", digest, n, size)
 	}
@@ -243,7 +258,7 @@ func LayoutPaths(name, arch string) ([][]string, error) {
 		dir, tag, _ = strings.Cut(name, ":")
 	}
 	if _, err := os.Stat(filepath.Join(dir, indexName)); err != nil {
-		return nil, fmt.Errorf("oci: layout: %w", err)
+		return nil, layoutError(dir, err)
 	}
 	index, err := readIndex(dir)
 	if err != nil {
@@ -258,16 +273,16 @@ func LayoutPaths(name, arch string) ([][]string, error) {
 		}
 		f, err := os.Open(filepath.Join(BlobDir(dir), d.Digest.Hex))
 		if err != nil {
-			return nil, fmt.Errorf("oci: layout: %w", err)
+			return nil, layoutError(dir, err)
 		}
 		defer f.Close()
 		m, err := v1.ParseManifest(io.LimitReader(f, maxManifest))
 		if err != nil {
-			return nil, &LayoutError{dir, fmt.Sprintf("manifest %s: %v", d.Digest, err)}
+			return nil, &LayoutError{dir, fmt.Errorf("manifest %s: %w", d.Digest, err)}
 		}
 		return ManifestPaths(m)
 	}
-	return nil, &LayoutError{dir, "there is no such image"}
+	return nil, &LayoutError{dir, errors.New("there is no such image")}
 }
 
 // ManifestPaths returns the base names of the store objects in each layer of an image, for [Layering].

@@ -1,9 +1,11 @@
 package oci_test
 
 import (
+	"bytes"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -100,5 +102,72 @@ func TestLayoutLeavesOtherFilesAlone(t *testing.T) {
 	}
 	if list := must(os.ReadDir(dir)); len(list) != 1 {
 		t.Errorf("there are %v", list)
+	}
+}
+
+// Layers that are written to a layout when they are made are those of any other build.
+func TestLayoutInOnePass(t *testing.T) {
+	files := written(t, storeFiles())
+	want := build(t, testImage(t, app, files), nil, nil)
+	wanted := contents(t, want)
+	cache := t.TempDir()
+	for name, rt := range map[string]*oci.Runtime{
+		"no cache":       {Workers: 1},
+		"more workers":   {Workers: 7},
+		"not verified":   {SkipVerify: true},
+		"cold cache":     {Cache: openCache(t, cache)},
+		"the same again": {Cache: openCache(t, cache)},
+	} {
+		rt.Layout = filepath.Join(t.TempDir(), "layout")
+		b := build(t, testImage(t, app, files), nil, rt)
+		if got := contents(t, b); !slices.EqualFunc(got, wanted, bytes.Equal) { // while it has no names yet
+			t.Errorf("%s: other layers", name)
+		}
+		if w := writeLayout(t, b, rt.Layout, ""); w.Blobs != len(wanted)+1 || w.Kept != 0 {
+			t.Errorf("%s: wrote %+v", name, w)
+		}
+		if w := writeLayout(t, b, rt.Layout, "again"); w.Kept != len(wanted)+1 {
+			t.Errorf("%s: then wrote %+v", name, w)
+		}
+		writeLayout(t, b, filepath.Join(t.TempDir(), "elsewhere"), "")
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		img := must(must(layout.ImageIndexFromPath(rt.Layout)).Image(must(want.Digest())))
+		if err := validate.Image(img); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := len(must(os.ReadDir(oci.BlobDir(rt.Layout)))); got != len(wanted)+2 {
+			t.Errorf("%s: %d files", name, got)
+		}
+	}
+}
+
+// A build that fails, or whose image is not written, leaves nothing.
+func TestLayoutIsLeftAsItWas(t *testing.T) {
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "layout")
+	rt := &oci.Runtime{Layout: dir}
+	bad := storeFiles()
+	bad[filepath.Base(app2)].Data = []byte("something else")
+	if _, err := oci.Build(t.Context(), testImage(t, app2, written(t, bad)), nil, rt); err == nil {
+		t.Fatal("no error")
+	}
+	good := testImage(t, app2, written(t, storeFiles()))
+	must(oci.Build(t.Context(), good, nil, rt)).Close()
+	if list := must(os.ReadDir(parent)); len(list) > 0 {
+		t.Errorf("there is %s", list[0].Name())
+	}
+	// An image that is there stays whole.
+	b := build(t, testImage(t, app, written(t, storeFiles())), nil, rt)
+	writeLayout(t, b, dir, "")
+	b.Close()
+	n := len(must(os.ReadDir(oci.BlobDir(dir))))
+	must(oci.Build(t.Context(), good, nil, rt)).Close()
+	if got := len(must(os.ReadDir(oci.BlobDir(dir)))); got != n {
+		t.Errorf("there are %d files instead of %d", got, n)
+	}
+	if err := validate.Index(must(layout.ImageIndexFromPath(dir))); err != nil {
+		t.Error(err)
 	}
 }

@@ -88,7 +88,8 @@ type store struct {
 	streams sync.Pool   // of codec.Stream
 	buffers chan []byte // that are not in use
 
-	header, trailer piece // of every layer
+	header, trailer piece  // of every layer
+	place           *place // where layers are written when they are made, or nil
 
 	so Progress // far
 
@@ -112,7 +113,12 @@ func newStore(ctx context.Context, rt *Runtime, e *coding, c *closure.Closure) (
 	if s.header.packed, err = stream.Append(nil, s.header.raw); err != nil {
 		return nil, err
 	}
-	s.trailer.packed, err = stream.Append(nil, s.trailer.raw)
+	if s.trailer.packed, err = stream.Append(nil, s.trailer.raw); err != nil {
+		return nil, err
+	}
+	if rt.Layout != "" {
+		s.place, err = openPlace(rt.Layout)
+	}
 	return s, err
 }
 
@@ -131,6 +137,9 @@ func (s *store) Close() error {
 		b.close()
 	}
 	clear(s.held)
+	if s.place != nil {
+		s.place.close()
+	}
 	return nil
 }
 
@@ -231,12 +240,15 @@ func (b *blob) member(p []byte, m member, off int64) ([]byte, error) {
 type keeper struct {
 	s    *store
 	u    *unit
-	w    *cas.Writer
+	w    *cas.Writer // nil: the blob is a part of file, from off on
+	file *layerFile
+	off  int64
 	meta blobMeta
 }
 
-func (s *store) keep(u *unit) (*keeper, error) {
-	k := &keeper{s: s, u: u, meta: blobMeta{Encoding: s.String()}}
+// keep begins the blob of a unit, which may go into a layer as well.
+func (s *store) keep(u *unit, sum *layerSum) (k *keeper, err error) {
+	k = &keeper{s: s, u: u, meta: blobMeta{Encoding: s.String()}}
 	to, key := s.cas, cas.Key{}
 	if u.object == nil {
 		to = cas.Temporary(s.rt.TempDir)
@@ -244,20 +256,34 @@ func (s *store) keep(u *unit) (*keeper, error) {
 		k.meta.Path, k.meta.NARHash, k.meta.NARSize = u.object.Path, u.object.NARHash, u.object.NARSize
 		key = s.blobKey(u.object)
 	}
-	w, err := to.Create(key)
-	k.w = w
+	if sum != nil && sum.file != nil && !s.caches(u) {
+		k.file, k.off = sum.file, sum.file.size
+		return k, nil
+	}
+	k.w, err = to.Create(key)
 	return k, err
 }
+
+// caches reports whether a unit's blob belongs into the cache.
+func (s *store) caches(u *unit) bool { return u.object != nil && s.rt.Cache != nil }
 
 func (k *keeper) add(p *piece) error {
 	k.meta.RawSize += int64(len(p.raw))
 	k.meta.Nodes = p.nodes
 	k.meta.Members = append(k.meta.Members, member{len(p.packed), crc32.Checksum(p.packed, castagnoli)})
+	if k.w == nil {
+		return nil
+	}
 	_, err := k.w.Write(p.packed)
 	return err
 }
 
 func (k *keeper) commit() error {
+	if k.w == nil {
+		data := io.NewSectionReader(k.file.f, k.off, k.file.size-k.off)
+		k.hold(&blob{k.meta, data, func() error { return nil }})
+		return nil
+	}
 	meta, err := json.Marshal(&k.meta)
 	if err != nil {
 		return err
@@ -268,13 +294,18 @@ func (k *keeper) commit() error {
 	if err != nil {
 		return err
 	}
-	if k.u.object != nil && k.s.rt.Cache != nil {
+	if k.s.caches(k.u) {
 		return e.Close()
 	}
+	k.hold(&blob{k.meta, e, e.Close})
+	return nil
+}
+
+// hold keeps a blob that is in no cache.
+func (k *keeper) hold(b *blob) {
 	k.s.mu.Lock()
 	defer k.s.mu.Unlock()
-	k.s.held[k.u] = &blob{k.meta, e, e.Close}
-	return nil
+	k.s.held[k.u] = b
 }
 
 func (k *keeper) discard() {

@@ -44,7 +44,7 @@ func (s *store) makeLayers(layers []*Layer) (err error) {
 		if err != nil {
 			return err
 		}
-		l.summary = *sum
+		l.summary, l.file = *sum, jobs[i].sum.file
 	}
 	return nil
 }

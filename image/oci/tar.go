@@ -61,7 +61,7 @@ type source struct {
 type tarWriter struct {
 	ctx context.Context
 	src *source
-	tar *tar.Writer
+	w   io.Writer
 	buf []byte
 	saw func(name string, info fs.FileInfo, link string)
 }
@@ -69,15 +69,12 @@ type tarWriter struct {
 // writeTar writes the entries of a tree, without the end of an archive.
 // It calls saw with every file, when all that comes before its contents has been written.
 func writeTar(ctx context.Context, w io.Writer, src *source, saw func(name string, info fs.FileInfo, link string)) error {
-	t := &tarWriter{ctx, src, tar.NewWriter(w), make([]byte, 128<<10), saw}
+	t := &tarWriter{ctx, src, w, make([]byte, 128<<10), saw}
 	info, err := fs.Lstat(src.files, src.root)
 	if err != nil {
 		return t.fail("read", src.name, err)
 	}
-	if err := t.node(src.root, src.name, info); err != nil {
-		return err
-	}
-	return t.tar.Flush() // pads the last file
+	return t.node(src.root, src.name, info)
 }
 
 func (t *tarWriter) fail(op, name string, err error) error {
@@ -97,7 +94,7 @@ func (t *tarWriter) node(name, to string, info fs.FileInfo) error {
 	switch info.Mode().Type() {
 	case 0:
 		h.Typeflag, h.Size = tar.TypeReg, info.Size()
-		if err := t.tar.WriteHeader(h); err != nil {
+		if err := t.header(h); err != nil {
 			return t.fail("encode", to, err)
 		}
 		t.saw(to, info, "")
@@ -108,7 +105,7 @@ func (t *tarWriter) node(name, to string, info fs.FileInfo) error {
 			return t.fail("read link", to, err)
 		}
 		h.Typeflag, h.Linkname, h.Mode = tar.TypeSymlink, target, 0o777
-		if err := t.tar.WriteHeader(h); err != nil {
+		if err := t.header(h); err != nil {
 			return t.fail("encode", to, err)
 		}
 		t.saw(to, info, target)
@@ -116,7 +113,7 @@ func (t *tarWriter) node(name, to string, info fs.FileInfo) error {
 	case fs.ModeDir:
 		if to != "." {
 			h.Typeflag, h.Name = tar.TypeDir, to+"/"
-			if err := t.tar.WriteHeader(h); err != nil {
+			if err := t.header(h); err != nil {
 				return t.fail("encode", to, err)
 			}
 		}
@@ -125,6 +122,9 @@ func (t *tarWriter) node(name, to string, info fs.FileInfo) error {
 	}
 	return t.fail("encode", to, errors.New("neither a regular file, a directory nor a symbolic link"))
 }
+
+// header writes an entry but for its contents. They need not pass through package tar, which would copy them.
+func (t *tarWriter) header(h *tar.Header) error { return tar.NewWriter(t.w).WriteHeader(h) }
 
 func tarMode(m fs.FileMode) int64 {
 	mode := int64(m.Perm())
@@ -173,26 +173,48 @@ func (t *tarWriter) contents(name, to string, size int64) error {
 		return t.fail("open", to, err)
 	}
 	defer f.Close()
-	for size > 0 {
-		if err := t.ctx.Err(); err != nil {
-			return err
-		}
-		p := t.buf[:min(size, int64(len(t.buf)))]
-		if _, err := io.ReadFull(f, p); err != nil {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
-			return t.fail("read", to, err)
-		}
-		if _, err := t.tar.Write(p); err != nil {
-			return err // not the source's
-		}
-		size -= int64(len(p))
+	n, err := t.copyN(contents{t, f, to}, size)
+	if err != nil {
+		return err
+	}
+	if n < size {
+		return t.fail("read", to, io.ErrUnexpectedEOF)
 	}
 	if n, _ := f.Read(t.buf[:1]); n > 0 {
 		return t.fail("read", to, errors.New("the file grew while it was read"))
 	}
-	return nil
+	_, err = t.w.Write(padding[:-size&(blockSize-1)])
+	return err
+}
+
+func (t *tarWriter) copyN(r io.Reader, n int64) (int64, error) {
+	if c, ok := t.w.(*cutter); ok {
+		return c.copyN(r, n)
+	}
+	return io.CopyBuffer(t.w, io.LimitReader(r, n), t.buf)
+}
+
+// blockSize is what the size of everything in an archive is a multiple of.
+const blockSize = 512
+
+var padding [blockSize]byte
+
+// contents reads a file.
+type contents struct {
+	t  *tarWriter
+	f  fs.File
+	to string
+}
+
+func (c contents) Read(p []byte) (int, error) {
+	if err := c.t.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := c.f.Read(p)
+	if err != nil && err != io.EOF {
+		err = c.t.fail("read", c.to, err)
+	}
+	return n, err
 }
 
 // dirHeader is the part of an archive that has a directory and those above it, but the root.
