@@ -178,12 +178,15 @@ func (b *builder) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := b.caching.open(b.ui); err != nil {
-		return err
-	}
 	defer b.caching.close(b.ui)
 	if b.oci.any() {
+		if err := b.caching.openLayers(b.ui); err != nil {
+			return err
+		}
 		return b.oci.build(ctx, b, img)
+	}
+	if err := b.caching.open(b.ui); err != nil {
+		return err
 	}
 	if toStdout {
 		return b.toStdout(ctx, img, opts)

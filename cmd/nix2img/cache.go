@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image/oci"
 	"github.com/nix2img/nix2img/image/squash"
 	"github.com/nix2img/nix2img/sif"
@@ -29,24 +30,33 @@ type caching struct {
 	reuse []string
 	trust bool
 
-	limit   int64
-	cache   *squash.Cache // nil: none
-	layers  *oci.Cache    // nil: none
-	sources []squash.Source
-	files   []io.Closer
+	limit      int64
+	cache      *squash.Cache // nil: none
+	layers     *oci.Cache    // nil: none
+	sources    []squash.Source
+	layersFrom []*oci.Cache
+	files      []io.Closer
 }
 
 const defaultCacheSize = "32G"
 
 func (c *caching) addFlags(f *pflag.FlagSet) {
 	c.addDirFlag(f)
-	f.StringVar(&c.size, "cache-size", defaultCacheSize, "then remove from the cache what was not used lately, down to `SIZE`")
-	f.StringArrayVar(&c.from, "cache-from", nil, "look into the cache in `DIR` as well, without writing to it (repeatable)")
+	c.addSizeFlag(f)
+	c.addFromFlag(f)
 	f.BoolVar(&c.trust, "trust-cache", false, "do not check the contents of --cache-from and --reuse against the NAR hashes,\nand take a --cache that others can write to")
 }
 
 func (c *caching) addDirFlag(f *pflag.FlagSet) {
 	f.StringVar(&c.dir, "cache", "", "keep what was compressed in `DIR` (default $XDG_CACHE_HOME/nix2img)")
+}
+
+func (c *caching) addSizeFlag(f *pflag.FlagSet) {
+	f.StringVar(&c.size, "cache-size", defaultCacheSize, "then remove from the cache what was not used lately, down to `SIZE`")
+}
+
+func (c *caching) addFromFlag(f *pflag.FlagSet) {
+	f.StringArrayVar(&c.from, "cache-from", nil, "look into the cache in `DIR` as well, without writing to it (repeatable)")
 }
 
 // check judges the flags.
@@ -58,6 +68,21 @@ func (c *caching) check() (err error) {
 		return usagef("--cache-size: %w", err)
 	}
 	return nil
+}
+
+// openLayers opens the user's cache and all other sources of layers.
+func (c *caching) openLayers(u *ui) error {
+	for _, dir := range c.from {
+		cache, err := oci.OpenForeignCache(dir, c.trust)
+		if err != nil {
+			return err
+		}
+		c.layersFrom = append(c.layersFrom, cache)
+	}
+	if c.off {
+		return nil
+	}
+	return c.openOwn(u)
 }
 
 // open opens the user's cache and all other sources of segments.
@@ -138,6 +163,15 @@ func (c *caching) previous(name string) (*squash.Previous, error) {
 func (c *caching) configure(rt *squash.Runtime, u *ui) {
 	rt.Cache, rt.From = c.cache, c.sources
 	rt.Note = func(s string) { u.infof("note: %s", s) }
+}
+
+// layersRuntime is the Runtime of layers that goes with what has been opened.
+func (c *caching) layersRuntime(u *ui, p *progress, jobs int) *oci.Runtime {
+	return &oci.Runtime{
+		Workers: jobs, Cache: c.layers, From: c.layersFrom,
+		Progress: func(s oci.Progress) { p.update(squash.Progress(s)) },
+		Note:     func(s string) { u.infof("note: %s", s) },
+	}
 }
 
 // close closes all, and keeps the cache from growing without end.
@@ -300,6 +334,8 @@ type warmer struct {
 	encode  encoding
 	caching caching
 	shard   string
+	oci     bool
+	layers  layering
 }
 
 func newWarm(a *app) *cobra.Command {
@@ -310,9 +346,13 @@ func newWarm(a *app) *cobra.Command {
 		Long: `Compress the given store paths, and all that they refer to, into the cache.
 A build with the same compression and block size then only puts them together.
 
+With --oci, this is for the layers of OCI images, which are compressed otherwise than SIFs.
+Then a build, or push, with the same division into layers does not even look at their contents.
+
 With --shard I/N, with I from 0 to N-1, only an N-th of the store paths is compressed,
 always the same one. So N machines that share a cache can do the work side by side.`,
 		Example: `  nix2img warm ./result
+  nix2img warm --oci --compression zstd ./result
   srun -N8 sh -c 'nix2img warm --cache /scratch/cache --shard $SLURM_PROCID/$SLURM_NTASKS ./result'`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			w.source.roots = args
@@ -326,6 +366,8 @@ always the same one. So N machines that share a cache can do the work side by si
 	w.caching.addFlags(f)
 	f.StringVar(&w.shard, "shard", "0/1", "compress the `I/N`-th part only")
 	w.source.addFlags(f)
+	f.BoolVar(&w.oci, "oci", false, "compress for layers of OCI images")
+	w.layers.addFlags(f)
 	completeFlags(cmd)
 	return cmd
 }
@@ -335,7 +377,7 @@ func (w *warmer) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	opts, err := w.encode.options()
+	warm, err := w.prepare()
 	if err != nil {
 		return err
 	}
@@ -350,20 +392,51 @@ func (w *warmer) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := w.caching.open(w.ui); err != nil {
-		return err
-	}
-	defer w.caching.close(w.ui)
 	p := newProgress(w.ui, time.Now)
-	rt := &squash.Runtime{Workers: w.encode.jobs, Progress: p.update}
-	w.caching.configure(rt, w.ui)
-	objects, encoded, err := squash.Warm(ctx, c, opts, rt, i, n)
+	defer w.caching.close(w.ui)
+	objects, encoded, err := warm(ctx, c, p, i, n)
 	took := p.done()
 	if err != nil {
-		return w.source.advise(explain("", err))
+		return w.source.advise(err)
 	}
 	w.ui.infof("compressed %d of %s, in %.1f s; the others were in the cache", encoded, plural(objects, "store path"), took.Seconds())
 	return nil
+}
+
+// A warmFunc compresses the i-th of n shards of a closure.
+type warmFunc func(ctx context.Context, c *closure.Closure, p *progress, i, n int) (objects, encoded int, err error)
+
+// prepare judges the flags that say what to compress, and returns what does it.
+func (w *warmer) prepare() (warmFunc, error) {
+	opts, err := w.encode.options()
+	if err != nil {
+		return nil, err
+	}
+	if !w.oci {
+		return func(ctx context.Context, c *closure.Closure, p *progress, i, n int) (int, int, error) {
+			if err := w.caching.open(w.ui); err != nil {
+				return 0, 0, err
+			}
+			rt := &squash.Runtime{Workers: w.encode.jobs, Progress: p.update}
+			w.caching.configure(rt, w.ui)
+			objects, encoded, err := squash.Warm(ctx, c, opts, rt, i, n)
+			return objects, encoded, explain("", err)
+		}, nil
+	}
+	layers, err := w.encode.layers()
+	if err != nil {
+		return nil, err
+	}
+	if layers.Layering, err = w.layers.options(""); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, c *closure.Closure, p *progress, i, n int) (int, int, error) {
+		if err := w.caching.openLayers(w.ui); err != nil {
+			return 0, 0, err
+		}
+		objects, encoded, err := oci.Warm(ctx, c, layers, w.caching.layersRuntime(w.ui, p, w.encode.jobs), i, n)
+		return objects, encoded, explainOCI(err)
+	}, nil
 }
 
 // parseShard reads "I/N".

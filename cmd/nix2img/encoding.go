@@ -4,7 +4,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/nix2img/nix2img/image/oci"
 	"github.com/nix2img/nix2img/image/squash"
+	"github.com/nix2img/nix2img/internal/codec"
 	"github.com/nix2img/nix2img/squashfs"
 )
 
@@ -41,6 +43,24 @@ func (e *encoding) options() (*squash.Options, error) {
 			return nil, usagef("--block-size %s: want a power of two from 4K to 1M", e.blockSize)
 		}
 		opts.Squashfs.BlockSize = int(n)
+	}
+	return opts, nil
+}
+
+// layers is options for OCI layers.
+func (e *encoding) layers() (opts *oci.Options, err error) {
+	opts = new(oci.Options)
+	if e.blockSize != "" {
+		return nil, usagef("--block-size is for --sif and --squashfs")
+	}
+	if e.compression == "" {
+		return opts, nil
+	}
+	if opts.Compression, opts.Level, err = codec.Parse(e.compression); err == nil {
+		err = opts.Validate()
+	}
+	if err != nil {
+		return nil, usagef("--compression: %w", err)
 	}
 	return opts, nil
 }

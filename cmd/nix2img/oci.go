@@ -14,8 +14,6 @@ import (
 
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/oci"
-	"github.com/nix2img/nix2img/image/squash"
-	"github.com/nix2img/nix2img/internal/codec"
 	"github.com/nix2img/nix2img/internal/tempfile"
 )
 
@@ -79,10 +77,8 @@ func (o *ociFlags) check(b *builder) error {
 		return usagef("build: --sif, --squashfs, --oci, --oci-archive and --docker-archive exclude each other")
 	case b.output != "":
 		return usagef("build: -o is for --sif and --squashfs; --%s names the output already", format)
-	case b.encode.blockSize != "":
-		return usagef("--block-size is for --sif and --squashfs")
-	case len(b.caching.reuse) > 0 || len(b.caching.from) > 0:
-		return usagef("--reuse and --cache-from are for --sif and --squashfs")
+	case len(b.caching.reuse) > 0:
+		return usagef("--reuse is for --sif and --squashfs")
 	case b.digest:
 		return usagef("--digest is for --sif and --squashfs; the result of --%s is a digest", format)
 	case name == "-" && o.layout != "":
@@ -95,16 +91,11 @@ func (o *ociFlags) check(b *builder) error {
 
 // options turns flags into what decides the bytes.
 func (o *ociFlags) options(b *builder) (*oci.Options, error) {
-	opts := &oci.Options{User: o.user, ExposedPorts: o.ports}
-	if b.encode.compression != "" {
-		var err error
-		if opts.Compression, opts.Level, err = codec.Parse(b.encode.compression); err == nil {
-			err = opts.Validate()
-		}
-		if err != nil {
-			return nil, usagef("--compression: %w", err)
-		}
+	opts, err := b.encode.layers()
+	if err != nil {
+		return nil, err
 	}
+	opts.User, opts.ExposedPorts = o.user, o.ports
 	for _, a := range o.annotations {
 		key, value, ok := strings.Cut(a, "=")
 		if !ok || key == "" {
@@ -118,7 +109,6 @@ func (o *ociFlags) options(b *builder) (*oci.Options, error) {
 	if o.docker != "" && opts.Compression != "" && opts.Compression != "gzip" && opts.Compression != "none" {
 		return nil, usagef("--compression %s: %w", b.encode.compression, oci.ErrNotDocker)
 	}
-	var err error
 	opts.Layering, err = o.layering.options(b.arch)
 	return opts, err
 }
@@ -142,11 +132,8 @@ func (o *ociFlags) layers(ctx context.Context, b *builder, img *image.Image, p *
 	if err != nil {
 		return nil, err
 	}
-	rt := &oci.Runtime{
-		Workers: b.encode.jobs, SkipVerify: b.noVerify, Cache: b.caching.layers, Layout: o.layout,
-		Progress: func(s oci.Progress) { p.update(squash.Progress(s)) },
-		Note:     func(s string) { b.ui.infof("note: %s", s) },
-	}
+	rt := b.caching.layersRuntime(b.ui, p, b.encode.jobs)
+	rt.SkipVerify, rt.Layout = b.noVerify, o.layout
 	built, err := oci.Build(ctx, img, opts, rt)
 	if e, ok := errors.AsType[*oci.CacheError](err); ok && b.caching.layers == nil {
 		err = fmt.Errorf("write %w: %w", errSpool, reason(e.Err))

@@ -67,8 +67,9 @@ Credentials are those of podman login and docker login.`,
 	f.IntVarP(&p.encode.jobs, "jobs", "j", 0, "use `N` cores, which never changes the output (default: all)")
 	f.BoolVar(&p.caching.off, "no-cache", false, "neither look into a cache nor keep anything in one")
 	p.caching.addDirFlag(f)
-	f.StringVar(&p.caching.size, "cache-size", defaultCacheSize, "then remove from the cache what was not used lately, down to `SIZE`")
-	f.BoolVar(&p.caching.trust, "trust-cache", false, "take a --cache that others can write to")
+	p.caching.addSizeFlag(f)
+	p.caching.addFromFlag(f)
+	f.BoolVar(&p.caching.trust, "trust-cache", false, "do not check the contents of --cache-from against the NAR hashes,\nand take a --cache that others can write to")
 	p.source.addFlags(f)
 	p.addConfigFlags(f)
 	p.oci.addImageFlags(f)
@@ -141,7 +142,7 @@ func (p *pusher) pushClosure(ctx context.Context) error {
 	if err := p.check(ctx); err != nil {
 		return err
 	}
-	if err := p.caching.open(p.ui); err != nil {
+	if err := p.caching.openLayers(p.ui); err != nil {
 		return err
 	}
 	defer p.caching.close(p.ui)

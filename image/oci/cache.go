@@ -28,7 +28,8 @@ import (
 // the size of pieces, and the version of the rules for tar entries.
 // Any number of builds may use a cache at a time, and any of them may be killed.
 type Cache struct {
-	store *cas.Store
+	store   *cas.Store
+	foreign bool // what it has is to be proved
 }
 
 // cacheDir is the folder of nix2img's cache that has those of this package.
@@ -45,7 +46,7 @@ func OpenCache(dir string, trusted bool) (*Cache, error) {
 		mode = cas.Trusted
 	}
 	store, err := cas.Open(filepath.Join(dir, cacheDir), mode)
-	return &Cache{store}, err
+	return &Cache{store: store}, err
 }
 
 // Info counts the entries of the cache and their bytes.

@@ -182,7 +182,17 @@ func (o *overlay) Open(name string) (fs.File, error) {
 
 // Mode is that of a store.
 func (n *node) Mode() fs.FileMode {
-	return map[string]fs.FileMode{"d": fs.ModeDir | 0o555, "f": 0o444, "x": 0o555, "l": fs.ModeSymlink | 0o777}[n.Kind]
+	switch n.Kind {
+	case "d":
+		return fs.ModeDir | 0o555
+	case "f":
+		return 0o444
+	case "x":
+		return 0o555
+	case "l":
+		return fs.ModeSymlink | 0o777
+	}
+	return fs.ModeIrregular
 }
 
 // nodeInfo is a node as an fs.FileInfo.
@@ -220,6 +230,9 @@ type blobReader struct {
 }
 
 func (r *blobReader) ReadAt(p []byte, off int64) (n int, err error) {
+	if off < 0 { // as metadata may have it
+		return 0, fs.ErrInvalid
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for n < len(p) {
@@ -269,8 +282,15 @@ func (r *blobReader) load(i int) (err error) {
 		return err
 	}
 	defer r.s.streams.Put(st)
-	if r.raw, err = st.Expand(r.raw[:0], r.packed); err == nil {
-		r.at = i
+	if r.raw, err = st.Expand(r.raw[:0], r.packed); err != nil {
+		return err
 	}
-	return err
+	if int64(len(r.raw)) != min(int64(r.s.piece), r.b.RawSize-int64(i)*int64(r.s.piece)) {
+		return errLength
+	}
+	r.at = i
+	return nil
 }
+
+// errLength reports a member of another length than its place gives it.
+var errLength = errors.New("a piece has another length than it should")

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -53,6 +54,9 @@ type Runtime struct {
 	SkipVerify bool
 	// Cache keeps what has been compressed. Nil means none: temporary files are used.
 	Cache *Cache
+	// From has other caches, in which objects are looked for that Cache does not have: see [OpenForeignCache].
+	// What is found there goes into Cache.
+	From []*Cache
 	// TempDir is where temporary files go. Empty means that of the system.
 	TempDir string
 	// Layout is the directory that [Image.WriteLayout] will be called with, if that is known:
@@ -126,20 +130,13 @@ func Build(ctx context.Context, img *image.Image, opts *Options, rt *Runtime) (*
 }
 
 func (s *store) build(img *image.Image, opts *Options) (*Image, error) {
-	groups, err := opts.Layering.Plan(img.Closure)
+	layers, units, err := s.layers(opts)
 	if err != nil {
 		return nil, err
 	}
-	b := &Image{store: s}
-	units := make(map[string]*unit)
-	for _, g := range groups {
-		l := &Layer{s: s}
-		for _, o := range g {
-			u := &unit{source{img.Closure.Files, o.Path.Base(), strings.TrimPrefix(string(o.Path), "/")}, &o}
-			l.units = append(l.units, u)
-			units[u.root] = u
-		}
-		b.layers = append(b.layers, l)
+	b := &Image{store: s, layers: layers}
+	if err := s.adopt(unitsOf(img.Closure.Objects(), units)); err != nil {
+		return nil, err
 	}
 	// Objects that have been compressed are not looked at in the store any more.
 	files := s.overlay(img.Closure, units)
@@ -175,6 +172,36 @@ func (s *store) build(img *image.Image, opts *Options) (*Image, error) {
 		return nil, err
 	}
 	return b, b.describe(resolved, opts)
+}
+
+// layers divides the closure into layers of units, which it also returns by base name.
+func (s *store) layers(opts *Options) (layers []*Layer, units map[string]*unit, err error) {
+	groups, err := opts.Layering.Plan(s.closure)
+	if err != nil {
+		return nil, nil, err
+	}
+	units = make(map[string]*unit)
+	for _, g := range groups {
+		l := &Layer{s: s}
+		for _, o := range g {
+			u := &unit{source{s.closure.Files, o.Path.Base(), strings.TrimPrefix(string(o.Path), "/")}, &o}
+			l.units = append(l.units, u)
+			units[u.root] = u
+		}
+		layers = append(layers, l)
+	}
+	return layers, units, nil
+}
+
+// unitsOf gives the units of some objects.
+func unitsOf(objects []closure.Object, units map[string]*unit) iter.Seq[*unit] {
+	return func(yield func(*unit) bool) {
+		for _, o := range objects {
+			if !yield(units[o.Path.Base()]) {
+				return
+			}
+		}
+	}
 }
 
 // describe makes configuration and manifest.

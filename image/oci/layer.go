@@ -198,17 +198,15 @@ func (s *store) newLayerSum(units []*unit, begin chain) (*layerSum, error) {
 	digest, diffID := sha256.New(), sha256.New()
 	chains := make([]chain, len(units)+1)
 	chains[0] = begin
-	cached := s.rt.Cache != nil
+	objects := 0 // none: base files, of which nothing is kept
 	for i, u := range units {
-		if u.object == nil {
-			cached = false
-			break
+		if u.object != nil {
+			chains[i+1], objects = chains[i].add(u.object), i+1
 		}
-		chains[i+1] = chains[i].add(u.object)
 	}
-	for i := len(units); i > 0 && cached; i-- {
+	for i := objects; i > 0; i-- {
 		var st state
-		err := getJSON(s.cas, chains[i].stateKey(), &st)
+		err := s.recall(chains[i].stateKey(), &st)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

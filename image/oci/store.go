@@ -93,13 +93,15 @@ type store struct {
 
 	so Progress // far
 
-	making sync.Mutex // only one goroutine makes what is missing
-	mu     sync.Mutex
-	held   map[*unit]*blob // those that are in no cache
+	making  sync.Mutex // only one goroutine makes what is missing
+	mu      sync.Mutex
+	held    map[*unit]*blob       // those that are in no cache
+	damaged map[closure.Path]bool // what other caches are not asked for any more
 }
 
 func newStore(ctx context.Context, rt *Runtime, e *coding, c *closure.Closure) (*store, error) {
-	s := &store{ctx: ctx, rt: rt, coding: e, closure: c, held: make(map[*unit]*blob)}
+	s := &store{ctx: ctx, rt: rt, coding: e, closure: c,
+		held: make(map[*unit]*blob), damaged: make(map[closure.Path]bool)}
 	s.buffers = make(chan []byte, 8*par.Workers(rt.Workers)+32)
 	s.cas = cas.Temporary(rt.TempDir)
 	if rt.Cache != nil {
@@ -182,7 +184,7 @@ func readBlob(e *cas.Entry) (*blob, error) {
 	}
 	size := int64(0)
 	for _, m := range b.Members {
-		if m.Size <= 0 {
+		if m.Size <= 0 || int64(m.Size) > e.Size()-size {
 			return nil, cas.ErrDamaged
 		}
 		size += int64(m.Size)
@@ -209,11 +211,28 @@ func (s *store) open(u *unit) (*blob, error) {
 
 // drop removes a blob that is damaged, and says so.
 func (s *store) drop(u *unit) error {
-	if u.object == nil || s.rt.Cache == nil {
+	s.mu.Lock()
+	b := s.held[u]
+	delete(s.held, u)
+	if u.object != nil {
+		s.damaged[u.object.Path] = true
+	}
+	s.mu.Unlock()
+	if b != nil {
+		b.close()
+	}
+	if u.object == nil || b == nil && s.rt.Cache == nil {
 		return errors.New("oci: a temporary file has changed")
 	}
 	s.rt.note("layer of %s in the cache: its checksum is wrong; it is made again", u.object.Path)
 	return s.cas.Remove(s.blobKey(u.object))
+}
+
+// isDamaged reports whether a blob of an object has been dropped.
+func (s *store) isDamaged(u *unit) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.damaged[u.object.Path]
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -49,18 +49,15 @@ func (s *store) makeLayers(layers []*Layer) (err error) {
 	return nil
 }
 
-// known reports whether the cache knows a layer, and fills in what it knows.
+// known reports whether a cache knows a layer, and fills in what it knows.
 func (s *store) known(l *Layer, c chain) (bool, error) {
-	if s.rt.Cache == nil {
-		return false, nil
-	}
 	for _, u := range l.units {
 		if u.object == nil {
 			return false, nil
 		}
 		c = c.add(u.object)
 	}
-	err := getJSON(s.cas, c.layerKey(), &l.summary)
+	err := s.recall(c.layerKey(), &l.summary)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

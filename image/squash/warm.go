@@ -1,11 +1,9 @@
 package squash
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/nix2img/nix2img/closure"
 )
@@ -40,7 +38,7 @@ func warm(ctx context.Context, c *closure.Closure, opts *Options, rt *Runtime, d
 		return 0, 0, err
 	}
 	defer st.close()
-	b := &build{objects: shard(c.Objects(), i, n), files: c.Files}
+	b := &build{objects: c.Shard(i, n), files: c.Files}
 	for _, o := range b.objects {
 		b.narSize += o.NARSize
 	}
@@ -58,27 +56,4 @@ func warm(ctx context.Context, c *closure.Closure, opts *Options, rt *Runtime, d
 	}
 	_, err = st.facts(ctx, b.objects, files)
 	return len(b.objects), encoded, err
-}
-
-// shard returns the i-th of n parts of about the same size.
-func shard(objects []closure.Object, i, n int) []closure.Object {
-	bySize := slices.Clone(objects)
-	slices.SortFunc(bySize, func(a, b closure.Object) int {
-		return cmp.Or(cmp.Compare(b.NARSize, a.NARSize), cmp.Compare(a.Path, b.Path))
-	})
-	sizes := make([]int64, n)
-	var mine []closure.Object
-	for _, o := range bySize {
-		least := 0
-		for k := range sizes {
-			if sizes[k] < sizes[least] {
-				least = k
-			}
-		}
-		sizes[least] += max(o.NARSize, 1)
-		if least == i {
-			mine = append(mine, o)
-		}
-	}
-	return mine
 }
