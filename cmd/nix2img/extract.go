@@ -21,10 +21,10 @@ import (
 func newExtract(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "extract IMAGE DIR [PATH...]",
-		Short: "Unpack files of a SIF or squashfs",
+		Short: "Unpack files of an image",
 		Long: `Unpack an image, or the given files and directories of it, into the directory DIR,
 which is made if it is not there.
-IMAGE is a SIF or a squashfs, whoever made it.
+IMAGE is what nix2img ls takes.
 
 Permissions (without setuid and setgid), modification times and symbolic links
 are those of the image. Owners are not, nor are extended attributes; device nodes,
@@ -34,18 +34,18 @@ and nothing is written outside of DIR.`,
   nix2img extract hello.sif ./root /etc /nix/store`,
 		Args: minArgs(2, "an image, a directory and paths in the image"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			img, err := openImage(args[0])
+			img, done, err := openFiles(cmd.Context(), args[0], "")
 			if err != nil {
 				return err
 			}
-			defer img.Close()
+			defer done()
 			return extract(cmd.Context(), a.ui, img, args[1], args[2:])
 		},
 	}
 }
 
 // extract unpacks files of an image into a directory.
-func extract(ctx context.Context, u *ui, img *imageFile, dir string, paths []string) error {
+func extract(ctx context.Context, u *ui, img files, dir string, paths []string) error {
 	if len(paths) == 0 {
 		paths = []string{"/"}
 	}
@@ -77,7 +77,7 @@ func extract(ctx context.Context, u *ui, img *imageFile, dir string, paths []str
 type extractor struct {
 	ctx   context.Context
 	ui    *ui
-	img   *imageFile
+	img   files
 	dir   string
 	buf   []byte
 	count int   // files and links

@@ -156,25 +156,12 @@ func isImage(name string) bool {
 }
 
 func lookIntoImage(ctx context.Context, name, arch string, rt *gpu.Runtime) (*gpu.Report, error) {
-	if oci.Detect(name) {
-		stored, err := oci.Open(name, arch)
-		if err != nil {
-			return nil, err
-		}
-		defer stored.Close()
-		files, err := stored.Files(ctx, "")
-		if err != nil {
-			return nil, err
-		}
-		defer files.Close()
-		return lookIntoFiles(ctx, name, files, rt)
-	}
-	img, err := openImage(name)
+	fsys, done, err := openFiles(ctx, name, arch)
 	if err != nil {
 		return nil, err
 	}
-	defer img.Close()
-	return lookIntoFiles(ctx, name, img, rt)
+	defer done()
+	return lookIntoFiles(ctx, name, fsys, rt)
 }
 
 // lookIntoFiles makes the report of an image's root file system.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nix2img/nix2img/image/oci"
 	"github.com/nix2img/nix2img/internal/ctxio"
 	"github.com/nix2img/nix2img/squashfs"
 )
@@ -21,21 +22,22 @@ func newList(a *app) *cobra.Command {
 	var recursive, xattrs bool
 	cmd := &cobra.Command{
 		Use:   "ls [-R] [--xattrs] IMAGE [PATH...]",
-		Short: "List files of a SIF or squashfs",
+		Short: "List files of an image",
 		Long: `List files of an image, as "ls -l" does:
 mode, owner and group, size in bytes, time in UTC, name, and where a symbolic link leads.
-IMAGE is a SIF or a squashfs, whoever made it. PATH is the root directory by default.
+IMAGE is a SIF, a squashfs, an OCI layout or archive, or what docker save writes, whoever made it.
+The layers of the last three are unpacked into a temporary file. PATH is the root directory by default.
 
 Names with characters that do not print are quoted as in Go, "like\nthis".`,
 		Example: `  nix2img ls hello.sif
   nix2img ls -R hello.sif /nix/store`,
 		Args: minArgs(1, "an image and paths in it"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			img, err := openImage(args[0])
+			img, done, err := openFiles(cmd.Context(), args[0], "")
 			if err != nil {
 				return err
 			}
-			defer img.Close()
+			defer done()
 			paths := args[1:]
 			if len(paths) == 0 {
 				paths = []string{"/"}
@@ -51,13 +53,13 @@ Names with characters that do not print are quoted as in Go, "like\nthis".`,
 		},
 	}
 	cmd.Flags().BoolVarP(&recursive, "recursive", "R", false, "list directories with all that is below them")
-	cmd.Flags().BoolVar(&xattrs, "xattrs", false, "list extended attributes as well, one a line below their file")
+	cmd.Flags().BoolVar(&xattrs, "xattrs", false, "list extended attributes as well, one a line below their file (not of layers)")
 	return cmd
 }
 
 type lister struct {
 	ctx       context.Context
-	img       *imageFile
+	img       files
 	w         *bufio.Writer
 	recursive bool
 	xattrs    bool
@@ -114,6 +116,9 @@ func (l *lister) dir(name string) error {
 func (l *lister) print(name, shown string, info fs.FileInfo) error {
 	size := strconv.FormatInt(info.Size(), 10)
 	owner := "0:0"
+	if o, ok := info.Sys().(oci.Owner); ok {
+		owner = fmt.Sprintf("%d:%d", o.UID, o.GID)
+	}
 	inode, ok := info.Sys().(*squashfs.Inode)
 	if ok {
 		owner = fmt.Sprintf("%d:%d", inode.UID, inode.GID)
@@ -181,17 +186,17 @@ func formatMode(m fs.FileMode) string {
 func newCat(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "cat IMAGE PATH...",
-		Short: "Print files of a SIF or squashfs",
+		Short: "Print files of an image",
 		Long: `Print files of an image, one after the other.
-IMAGE is a SIF or a squashfs, whoever made it. Symbolic links are followed inside the image.`,
+IMAGE is what nix2img ls takes. Symbolic links are followed inside the image.`,
 		Example: `  nix2img cat hello.sif /etc/passwd`,
 		Args:    minArgs(2, "an image and files in it"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			img, err := openImage(args[0])
+			img, done, err := openFiles(cmd.Context(), args[0], "")
 			if err != nil {
 				return err
 			}
-			defer img.Close()
+			defer done()
 			for _, arg := range args[1:] {
 				if err := cat(cmd.Context(), a.ui.stdout, img, inImage(arg)); err != nil {
 					return err
@@ -202,7 +207,7 @@ IMAGE is a SIF or a squashfs, whoever made it. Symbolic links are followed insid
 	}
 }
 
-func cat(ctx context.Context, w io.Writer, img *imageFile, name string) error {
+func cat(ctx context.Context, w io.Writer, img files, name string) error {
 	f, err := img.Open(name)
 	if err != nil {
 		return fmt.Errorf("cat: %w", err)

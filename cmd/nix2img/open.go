@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,9 +10,39 @@ import (
 	"strings"
 
 	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/oci"
 	"github.com/nix2img/nix2img/sif"
 	"github.com/nix2img/nix2img/squashfs"
 )
+
+// files is the root file system of an image. Symbolic links are followed within it.
+type files interface {
+	fs.ReadDirFS
+	fs.StatFS
+	fs.ReadLinkFS
+}
+
+// openFiles opens the root file system of an image of any kind.
+// The layers of an OCI image, that for arch if there are several, are unpacked into a temporary file.
+func openFiles(ctx context.Context, name, arch string) (fsys files, close func() error, err error) {
+	if !oci.Detect(name) {
+		img, err := openImage(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		return img, img.Close, nil
+	}
+	stored, err := oci.Open(name, arch)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer stored.Close()
+	f, err := stored.Files(ctx, "")
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, f.Close, nil
+}
 
 // imageFile is an image that has been opened: a SIF or a bare squashfs, of any writer.
 type imageFile struct {

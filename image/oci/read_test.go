@@ -229,3 +229,37 @@ func FuzzOpen(f *testing.F) {
 		fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error { return err })
 	})
 }
+
+// Symbolic links are followed, but not out of the image, and not for ever.
+func TestFilesFollowLinks(t *testing.T) {
+	files := openFiles(t, storeLayers(t, tarLayer(t,
+		entry{tar.TypeReg, "usr/bin/sh", "shell"},
+		entry{tar.TypeSymlink, "bin", "usr/bin"},
+		entry{tar.TypeSymlink, "usr/bin/ash", "/bin/../bin/./sh"},
+		entry{tar.TypeSymlink, "up", "../../../usr"},
+		entry{tar.TypeSymlink, "loop", "loop"},
+		entry{tar.TypeSymlink, "gone", "/nowhere"},
+	)))
+	for _, name := range []string{"usr/bin/sh", "bin/sh", "bin/ash", "up/bin/ash"} {
+		if data, err := fs.ReadFile(files, name); err != nil || string(data) != "shell" {
+			t.Errorf("%s: %q, %v", name, data, err)
+		}
+	}
+	if info := must(files.Stat("bin")); !info.IsDir() {
+		t.Errorf("bin is %v", info.Mode())
+	}
+	if info := must(files.Lstat("bin")); info.Mode().Type() != fs.ModeSymlink || info.Size() != 7 {
+		t.Errorf("bin itself is %v, of %d bytes", info.Mode(), info.Size())
+	}
+	if n := len(must(files.ReadDir("up/bin"))); n != 2 {
+		t.Errorf("up/bin has %d files", n)
+	}
+	for _, name := range []string{"loop", "loop/x", "usr/bin/sh/x"} {
+		if _, err := files.Stat(name); err == nil {
+			t.Errorf("no error about %s", name)
+		}
+	}
+	if _, err := files.Open("gone"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}

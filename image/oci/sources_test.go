@@ -2,10 +2,12 @@ package oci_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -85,8 +87,7 @@ func tamper(t *testing.T, dir, path string, change func(m *meta, data []byte) []
 	store := must(cas.Open(filepath.Join(dir, "oci"), cas.Trusted))
 	for _, i := range must(store.List()) {
 		e := must(store.Get(i.Key))
-		data := make([]byte, e.Size())
-		must(e.ReadAt(data, 0))
+		data := must(io.ReadAll(e))
 		var m meta
 		must(0, json.Unmarshal(e.Meta, &m))
 		e.Close()
@@ -124,10 +125,12 @@ func TestHostileCache(t *testing.T) {
 	files := written(t, storeFiles())
 	opts := &oci.Options{Compression: "none"} // data are tar entries
 	want := build(t, testImage(t, app, files), opts, nil)
+	cache := t.TempDir()
+	build(t, testImage(t, app, files), opts, &oci.Runtime{Cache: openCache(t, cache)})
 	program := app[1:] + "/bin/app"
 	node := func(m *meta, name string) map[string]any {
 		for _, n := range m.Nodes {
-			if s, _ := n["n"].(string); s == string(must(json.Marshal([]byte(name)))[1:len(must(json.Marshal([]byte(name))))-1]) {
+			if n["n"] == base64.StdEncoding.EncodeToString([]byte(name)) {
 				return n
 			}
 		}
@@ -182,7 +185,7 @@ func TestHostileCache(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			build(t, testImage(t, app, files), opts, &oci.Runtime{Cache: openCache(t, dir)})
+			must(0, os.CopyFS(dir, os.DirFS(cache)))
 			tamper(t, dir, app, change)
 			for _, cached := range []bool{false, true} {
 				notes := 0

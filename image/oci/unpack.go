@@ -24,12 +24,15 @@ import (
 )
 
 // Files is the root file system of an image.
-// It is an [fs.ReadLinkFS] whose regular files are also an [io.ReaderAt]. Symbolic links are not followed.
+// It is an [fs.ReadLinkFS] whose regular files are also an [io.ReaderAt]. Symbolic links are followed within it.
 type Files struct {
 	spool *os.File
 	size  int64
 	root  *entry
 }
+
+// Owner is what [fs.FileInfo.Sys] of a file of an image returns.
+type Owner struct{ UID, GID int }
 
 // An entry is a file of an image. Hard links are one entry with several names.
 type entry struct {
@@ -38,6 +41,7 @@ type entry struct {
 	off     int64 // of the contents in the spool
 	time    time.Time
 	target  string // of a symbolic link
+	owner   Owner
 	entries map[string]*entry
 }
 
@@ -118,7 +122,7 @@ func (f *Files) add(h *tar.Header, contents io.Reader, placed map[*entry]bool) e
 		}
 		return nil
 	}
-	e := &entry{mode: h.FileInfo().Mode(), time: h.ModTime, target: h.Linkname}
+	e := &entry{mode: h.FileInfo().Mode(), time: h.ModTime, target: h.Linkname, owner: Owner{h.Uid, h.Gid}}
 	switch h.Typeflag {
 	case tar.TypeDir:
 		e.entries = make(map[string]*entry)
@@ -133,13 +137,15 @@ func (f *Files) add(h *tar.Header, contents io.Reader, placed map[*entry]bool) e
 		}
 		e.size, f.size = n, f.size+n
 	case tar.TypeLink:
-		if e, err = f.find("link", path.Clean("/" + h.Linkname)[1:]); err != nil {
+		if e, err = f.find("link", path.Clean("/" + h.Linkname)[1:], false); err != nil {
 			return err
 		}
 		if e.mode.IsDir() {
 			return fmt.Errorf("%s: a hard link to a directory", name)
 		}
-	case tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+	case tar.TypeSymlink:
+		e.size = int64(len(e.target))
+	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 	default:
 		return fmt.Errorf("%s: an entry of type %q", name, h.Typeflag)
 	}
@@ -168,33 +174,60 @@ func (f *Files) mkdir(name string) (*entry, error) {
 	return e, nil
 }
 
-func (f *Files) find(op, name string) (*entry, error) {
-	e := f.root
-	if name != "." && name != "" {
-		for part := range strings.SplitSeq(name, "/") {
-			if e = e.entries[part]; e == nil {
-				return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
-			}
+// maxLinks is how many symbolic links are followed for one name, as in Linux.
+const maxLinks = 40
+
+// find looks for a file. The last symbolic link is followed if that is asked for, all others are in any case.
+func (f *Files) find(op, name string, last bool) (*entry, error) {
+	fail := func(err error) (*entry, error) { return nil, &fs.PathError{Op: op, Path: name, Err: err} }
+	at := []*entry{f.root} // the way there
+	links := 0
+	for todo := strings.Split(name, "/"); len(todo) > 0; {
+		elem := todo[0]
+		todo = todo[1:]
+		switch elem {
+		case "", ".":
+			continue
+		case "..":
+			at = at[:max(1, len(at)-1)]
+			continue
 		}
+		e := at[len(at)-1].entries[elem]
+		if e == nil {
+			return fail(fs.ErrNotExist)
+		}
+		if e.mode.Type() != fs.ModeSymlink || len(todo) == 0 && !last {
+			at = append(at, e)
+			continue
+		}
+		if links++; links > maxLinks {
+			return fail(errors.New("too many symbolic links"))
+		}
+		if path.IsAbs(e.target) {
+			at = at[:1]
+		}
+		todo = append(strings.Split(e.target, "/"), todo...)
 	}
-	return e, nil
+	return at[len(at)-1], nil
 }
 
-// Lstat describes a file.
-func (f *Files) Lstat(name string) (fs.FileInfo, error) {
-	e, err := f.find("lstat", name)
+// Lstat describes a file, which may be a symbolic link.
+func (f *Files) Lstat(name string) (fs.FileInfo, error) { return f.stat("lstat", name, false) }
+
+// Stat describes a file.
+func (f *Files) Stat(name string) (fs.FileInfo, error) { return f.stat("stat", name, true) }
+
+func (f *Files) stat(op, name string, last bool) (fs.FileInfo, error) {
+	e, err := f.find(op, name, last)
 	if err != nil {
 		return nil, err
 	}
 	return &entryInfo{path.Base(name), e}, nil
 }
 
-// Stat is Lstat.
-func (f *Files) Stat(name string) (fs.FileInfo, error) { return f.Lstat(name) }
-
 // ReadLink returns where a symbolic link leads to.
 func (f *Files) ReadLink(name string) (string, error) {
-	e, err := f.find("readlink", name)
+	e, err := f.find("readlink", name, false)
 	if err == nil && e.mode.Type() != fs.ModeSymlink {
 		err = &fs.PathError{Op: "readlink", Path: name, Err: fs.ErrInvalid}
 	}
@@ -206,7 +239,7 @@ func (f *Files) ReadLink(name string) (string, error) {
 
 // ReadDir lists a directory.
 func (f *Files) ReadDir(name string) ([]fs.DirEntry, error) {
-	e, err := f.find("readdir", name)
+	e, err := f.find("readdir", name, true)
 	if err == nil && !e.mode.IsDir() {
 		err = &fs.PathError{Op: "readdir", Path: name, Err: errors.New("not a directory")}
 	}
@@ -223,7 +256,7 @@ func (f *Files) ReadDir(name string) ([]fs.DirEntry, error) {
 
 // Open opens a regular file.
 func (f *Files) Open(name string) (fs.File, error) {
-	e, err := f.find("open", name)
+	e, err := f.find("open", name, true)
 	if err == nil && !e.mode.IsRegular() {
 		err = &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
 	}
@@ -244,7 +277,7 @@ func (i *entryInfo) Size() int64        { return i.size }
 func (i *entryInfo) Mode() fs.FileMode  { return i.mode }
 func (i *entryInfo) ModTime() time.Time { return i.time }
 func (i *entryInfo) IsDir() bool        { return i.mode.IsDir() }
-func (i *entryInfo) Sys() any           { return nil }
+func (i *entryInfo) Sys() any           { return i.owner }
 
 // entryFile is a regular file that has been opened.
 type entryFile struct {
