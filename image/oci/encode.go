@@ -10,6 +10,9 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/closure/narhash"
+	"github.com/nix2img/nix2img/image/gpu"
 	"github.com/nix2img/nix2img/internal/par"
 )
 
@@ -61,7 +64,7 @@ func (p *piece) release() {
 // encode goes through jobs, in order:
 //
 //	walk ──> compress or expand ──> drain ──> blob
-//	          (many at once)          ├─────> NAR hash
+//	          (many at once)          ├─────> NAR hash, and GPU code
 //	                                  ├─────> digest     of the layer
 //	                                  ├─────> diffID     of the layer
 //	                                  └─────> file       of the layer, if there is a layout for it
@@ -70,64 +73,140 @@ func (p *piece) release() {
 // Pieces are cut by sizes alone, so the bytes do not depend on the number of workers.
 func (s *store) encode(ctx context.Context, jobs []*job) error {
 	workers := par.Workers(s.rt.Workers)
-	var k *keeper
-	var v *verifier
-	defer func() {
-		k.discard()
-		if v != nil {
-			v.finish()
-		}
-	}()
+	stopFetching, err := s.fetch(ctx, jobs)
+	if err != nil {
+		return err
+	}
+	defer stopFetching()
+	d := drain{s: s}
+	defer d.stop()
 	for p, err := range par.Map(ctx, workers, 2*workers+2, s.walk(ctx, jobs), s.convert) {
+		if err == nil {
+			err = d.take(p)
+		}
 		if err != nil {
-			return err
-		}
-		if p.first && p.fresh {
-			if k, err = s.keep(p.unit, p.job.sum); err != nil {
-				return err
-			}
-			if p.unit.object != nil && (s.rt.Cache != nil || !s.rt.SkipVerify) {
-				v = newVerifier(p.unit)
-			}
-		}
-		p.refs.Store(4)
-		raw, packed, u, last, fresh := len(p.raw), len(p.packed), p.unit, p.last, p.fresh
-		if fresh {
-			if err := k.add(p); err != nil {
-				return err
-			}
-		}
-		sum := p.job.sum
-		if err := sum.add(p); err != nil {
-			return err
-		}
-		if v != nil {
-			v.add(p)
-		} else {
-			p.release()
-		}
-		p.release()
-		s.report(u, int64(raw), int64(packed))
-		if !last {
-			continue
-		}
-		if v != nil {
-			err := v.finish()
-			if v = nil; err != nil {
-				return err
-			}
-		}
-		if fresh {
-			err := k.commit()
-			if k = nil; err != nil {
-				return err
-			}
-		}
-		if err := sum.mark(); err != nil {
+			stopFetching() // the walk must not wait for it
 			return err
 		}
 	}
 	return nil
+}
+
+// fetch begins to fetch the objects that come from far away, and have no blob.
+// What it returns ends that, and may be called more than once.
+func (s *store) fetch(ctx context.Context, jobs []*job) (stop func(), err error) {
+	f, ok := s.closure.Files.(closure.Fetcher)
+	if !ok {
+		return func() {}, nil
+	}
+	var objects []closure.Object
+	var units []*unit
+	for _, j := range jobs {
+		for _, u := range j.units {
+			remote, err := s.isRemote(f, u)
+			if err != nil {
+				return nil, err
+			}
+			if remote {
+				objects, units = append(objects, *u.object), append(units, u)
+			}
+		}
+	}
+	fetch := f.Fetch(ctx, objects)
+	for _, u := range units {
+		u.tree = fetch.Tree(u.object.Path)
+	}
+	return func() { fetch.Close() }, nil
+}
+
+// isRemote reports whether a unit comes from far away, and has no blob.
+func (s *store) isRemote(f closure.Fetcher, u *unit) (bool, error) {
+	if u.object == nil || !f.Remote(u.object.Path) {
+		return false, nil
+	}
+	return s.isAbsent(u)
+}
+
+// A drain takes pieces in order, and gives them to all who want them.
+type drain struct {
+	s *store
+	k *keeper // of the unit at hand, if it is fresh
+	w *watch  // likewise
+}
+
+func (d *drain) stop() {
+	d.k.discard()
+	if d.w != nil {
+		d.w.finish()
+	}
+}
+
+func (d *drain) take(p *piece) (err error) {
+	s, u, last, fresh, sum := d.s, p.unit, p.last, p.fresh, p.job.sum
+	if p.first && fresh {
+		if d.k, err = s.keep(u, sum); err != nil {
+			return err
+		}
+		if o := s.observer(u); o != nil {
+			d.w = newWatch(u.object.Path, o)
+		}
+	}
+	p.refs.Store(4)
+	raw, packed := len(p.raw), len(p.packed)
+	if fresh {
+		if err := d.k.add(p); err != nil {
+			return err
+		}
+	}
+	if err := sum.add(p); err != nil {
+		return err
+	}
+	if d.w != nil {
+		d.w.add(p)
+	} else {
+		p.release()
+	}
+	p.release()
+	s.report(u, int64(raw), int64(packed))
+	if !last {
+		return nil
+	}
+	if w := d.w; w != nil {
+		d.w = nil
+		if err := w.finish(); err != nil {
+			return err
+		}
+	}
+	if k := d.k; k != nil {
+		d.k = nil
+		if err := k.commit(); err != nil {
+			return err
+		}
+	}
+	return sum.mark()
+}
+
+// observer returns whom a store object is to be shown that is being compressed, or nil.
+func (s *store) observer(u *unit) closure.Observer {
+	if u.object == nil {
+		return nil
+	}
+	var list closure.Observers
+	if s.rt.Cache != nil || !s.rt.SkipVerify || u.tree != nil {
+		list = append(list, narhash.NewVerifier(*u.object))
+	}
+	if s.observe && getJSON(s.cas, factsKey(u.object), new(gpu.Facts)) != nil {
+		o := gpu.Observe(s.ctx, u.files, u.root)
+		if u.tree != nil {
+			o = gpu.ObserveStream(s.ctx, s.rt.TempDir, u.root)
+		}
+		s.observers[u.object.Path] = o
+		list = append(list, o)
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return list
 }
 
 // errStopped ends a walk whose pieces nobody wants any more.
@@ -298,28 +377,28 @@ func (s *store) convert(_ context.Context, p *piece) (*piece, error) {
 	return p, err
 }
 
-// A verifier compares the NAR hash of a store object with what has been written of it.
-type verifier struct {
+// A watch shows a store object to an observer, as it has been written.
+type watch struct {
 	pieces chan *piece
 	result chan error
 }
 
-func newVerifier(u *unit) *verifier {
-	v := &verifier{make(chan *piece, 2), make(chan error, 1)}
+func newWatch(p closure.Path, o closure.Observer) *watch {
+	w := &watch{make(chan *piece, 2), make(chan error, 1)}
 	go func() {
-		r := &pieceReader{pieces: v.pieces}
-		err := verifyTar(r, u.object)
+		r := &pieceReader{pieces: w.pieces}
+		err := showTar(r, p, o)
 		r.rest()
-		v.result <- err
+		w.result <- err
 	}()
-	return v
+	return w
 }
 
-func (v *verifier) add(p *piece) { v.pieces <- p }
+func (w *watch) add(p *piece) { w.pieces <- p }
 
-func (v *verifier) finish() error {
-	close(v.pieces)
-	return <-v.result
+func (w *watch) finish() error {
+	close(w.pieces)
+	return <-w.result
 }
 
 // A pieceReader reads the contents of pieces, and releases them.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"maps"
 	"slices"
@@ -138,40 +139,96 @@ func (s *store) build(img *image.Image, opts *Options) (*Image, error) {
 	if err := s.adopt(unitsOf(img.Closure.Objects(), units)); err != nil {
 		return nil, err
 	}
+	remote, err := s.anyRemote(units)
+	if err != nil {
+		return nil, err
+	}
 	// Objects that have been compressed are not looked at in the store any more.
 	files := s.overlay(img.Closure, units)
-	defer files.close()
-	c := *img.Closure
-	c.Files = files
+	defer func() { files.close() }()
 	settled := *img
-	settled.Closure = &c
 	var unknown []closure.Object
-	if settled.Facts == nil && !img.GPU.None() && s.rt.Cache != nil {
-		if settled.Facts, unknown, err = s.facts(c.Objects(), files); err != nil {
+	if img.Facts == nil && !img.GPU.None() {
+		if settled.Facts, unknown, err = s.recallFacts(img.Closure.Objects()); err != nil {
 			return nil, err
 		}
 	}
-	resolved, err := settled.Resolve(s.ctx)
+	todo := b.layers
+	if remote || len(unknown) > 0 && !img.GPU.Early {
+		// Facts, and all that is to be known of what comes from far away, are found while objects are compressed.
+		s.observe = len(unknown) > 0
+		if !remote { // what is wrong with all the rest had better be found before
+			rest := settled
+			rest.GPU = image.GPU{NV: image.No, ROCm: image.No}
+			if _, _, err := s.resolve(&rest, files); err != nil {
+				return nil, err
+			}
+		}
+		if err := s.makeLayers(todo); err != nil {
+			return nil, err
+		}
+		todo = nil
+		if remote {
+			files.close()
+			files = s.overlay(img.Closure, units)
+		}
+	}
+	if err := s.findFacts(settled.Facts, unknown, files); err != nil {
+		return nil, err
+	}
+	resolved, base, err := s.resolve(&settled, files)
 	if err != nil {
 		return nil, err
 	}
-	b.Notes = resolved.Notes
-	if b.Record, err = resolved.Record(); err != nil {
-		return nil, err
-	}
-	b.Record.OCI = s.coding.record()
-	base, err := resolved.Base(s.ctx, b.Record)
-	if err != nil {
-		return nil, err
-	}
-	b.layers = append(b.layers, &Layer{s: s, units: []*unit{{source{base, ".", "."}, nil}}})
-	if err := s.makeLayers(b.layers); err != nil {
+	b.Record, b.Notes = base.record, resolved.Notes
+	last := &Layer{s: s, units: []*unit{{source: source{files: base.files, root: ".", name: "."}}}}
+	b.layers = append(b.layers, last)
+	if err := s.makeLayers(append(todo, last)); err != nil {
 		return nil, err
 	}
 	if err := s.keepFacts(settled.Facts, unknown); err != nil {
 		return nil, err
 	}
 	return b, b.describe(resolved, opts)
+}
+
+// anyRemote reports whether there is a unit that comes from far away, and has no blob.
+func (s *store) anyRemote(units map[string]*unit) (bool, error) {
+	f, ok := s.closure.Files.(closure.Fetcher)
+	if !ok {
+		return false, nil
+	}
+	for _, u := range units {
+		if remote, err := s.isRemote(f, u); remote || err != nil {
+			return remote, err
+		}
+	}
+	return false, nil
+}
+
+// baseFiles are all that is not from the store, and what they say of the image.
+type baseFiles struct {
+	files  fs.FS
+	record *image.Record
+}
+
+// resolve settles what depends on the closure's files.
+func (s *store) resolve(img *image.Image, files fs.FS) (*image.Resolved, *baseFiles, error) {
+	c := *img.Closure
+	c.Files = files
+	settled := *img
+	settled.Closure = &c
+	resolved, err := settled.Resolve(s.ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	record, err := resolved.Record()
+	if err != nil {
+		return nil, nil, err
+	}
+	record.OCI = s.coding.record()
+	base, err := resolved.Base(s.ctx, record)
+	return resolved, &baseFiles{base, record}, err
 }
 
 // layers divides the closure into layers of units, which it also returns by base name.
@@ -184,7 +241,7 @@ func (s *store) layers(opts *Options) (layers []*Layer, units map[string]*unit, 
 	for _, g := range groups {
 		l := &Layer{s: s}
 		for _, o := range g {
-			u := &unit{source{s.closure.Files, o.Path.Base(), strings.TrimPrefix(string(o.Path), "/")}, &o}
+			u := &unit{source{files: s.closure.Files, root: o.Path.Base(), name: strings.TrimPrefix(string(o.Path), "/")}, &o}
 			l.units = append(l.units, u)
 			units[u.root] = u
 		}

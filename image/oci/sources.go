@@ -157,7 +157,7 @@ func (s *store) prove(ctx context.Context, u *unit, b *blob) error {
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		src := &source{files, u.root, u.name}
+		src := &source{files: files, root: u.root, name: u.name}
 		err := writeTar(ctx, io.MultiWriter(entries, w), src, func(string, fs.FileInfo, string) {})
 		if err == nil {
 			err = entries.end()

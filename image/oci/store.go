@@ -13,6 +13,7 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/gpu"
 	"github.com/nix2img/nix2img/internal/cas"
 	"github.com/nix2img/nix2img/internal/codec"
 	"github.com/nix2img/nix2img/internal/par"
@@ -97,11 +98,15 @@ type store struct {
 	mu      sync.Mutex
 	held    map[*unit]*blob       // those that are in no cache
 	damaged map[closure.Path]bool // what other caches are not asked for any more
+
+	observe   bool // look for GPU code in objects that are being compressed
+	observers map[closure.Path]*gpu.Observer
 }
 
 func newStore(ctx context.Context, rt *Runtime, e *coding, c *closure.Closure) (*store, error) {
 	s := &store{ctx: ctx, rt: rt, coding: e, closure: c,
-		held: make(map[*unit]*blob), damaged: make(map[closure.Path]bool)}
+		held: make(map[*unit]*blob), damaged: make(map[closure.Path]bool),
+		observers: make(map[closure.Path]*gpu.Observer)}
 	s.buffers = make(chan []byte, 8*par.Workers(rt.Workers)+32)
 	s.cas = cas.Temporary(rt.TempDir)
 	if rt.Cache != nil {
@@ -174,6 +179,18 @@ func (s *store) lookup(u *unit) (*blob, error) {
 		return nil, errors.Join(fs.ErrNotExist, err, s.cas.Remove(s.blobKey(u.object)))
 	}
 	return b, nil
+}
+
+// isAbsent reports whether there is no blob of a unit.
+func (s *store) isAbsent(u *unit) (bool, error) {
+	b, err := s.lookup(u)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	if err == nil {
+		err = b.close()
+	}
+	return false, err
 }
 
 // readBlob makes a blob of an entry.

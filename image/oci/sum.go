@@ -3,6 +3,8 @@ package oci
 import (
 	"errors"
 	"io/fs"
+
+	"github.com/nix2img/nix2img/closure"
 )
 
 // makeLayers finds out what is to be known of layers.
@@ -35,7 +37,7 @@ func (s *store) makeLayers(layers []*Layer) (err error) {
 	}
 	if err := s.encode(s.ctx, jobs); err != nil {
 		if _, ok := errors.AsType[*WhiteoutError](err); ok {
-			return whiteouts(layers)
+			return s.whiteouts(layers, err)
 		}
 		return err
 	}
@@ -64,8 +66,12 @@ func (s *store) known(l *Layer, c chain) (bool, error) {
 	return err == nil, err
 }
 
-// whiteouts lists all files that no layer can hold.
-func whiteouts(layers []*Layer) error {
+// whiteouts lists all files that no layer can hold, of which err has the first.
+// Nothing is fetched once more for that.
+func (s *store) whiteouts(layers []*Layer, err error) error {
+	if _, remote := s.closure.Files.(closure.Fetcher); remote {
+		return err
+	}
 	e := new(WhiteoutError)
 	for _, l := range layers {
 		for _, u := range l.units {

@@ -2,11 +2,10 @@ package oci
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"path"
@@ -14,7 +13,7 @@ import (
 	"time"
 
 	"github.com/nix2img/nix2img/closure"
-	"github.com/nix2img/nix2img/closure/nar"
+	"github.com/nix2img/nix2img/closure/narhash"
 )
 
 // tarVersion is the version of the rules by which this file makes tar archives.
@@ -53,8 +52,9 @@ func (e *SourceError) Unwrap() error { return e.Err }
 // A source is a file tree that goes into a layer.
 type source struct {
 	files fs.FS
-	root  string // in files
-	name  string // of the root in the archive; "." if its entries lie at the top
+	root  string       // in files
+	name  string       // of the root in the archive; "." if its entries lie at the top
+	tree  closure.Tree // the files as they come from far away, once; nil: they are read
 }
 
 // tarWriter writes a tree's part of a tar archive, in the order of a NAR.
@@ -70,6 +70,9 @@ type tarWriter struct {
 // It calls saw with every file, when all that comes before its contents has been written.
 func writeTar(ctx context.Context, w io.Writer, src *source, saw func(name string, info fs.FileInfo, link string)) error {
 	t := &tarWriter{ctx, src, w, make([]byte, 128<<10), saw}
+	if src.tree != nil {
+		return t.fetched(src.tree)
+	}
 	info, err := fs.Lstat(src.files, src.root)
 	if err != nil {
 		return t.fail("read", src.name, err)
@@ -83,6 +86,52 @@ func (t *tarWriter) fail(op, name string, err error) error {
 
 // node writes the file that is name in the file system and to in the archive.
 func (t *tarWriter) node(name, to string, info fs.FileInfo) error {
+	target := ""
+	if info.Mode().Type() == fs.ModeSymlink {
+		var err error
+		if target, err = fs.ReadLink(t.src.files, name); err != nil {
+			return t.fail("read link", to, err)
+		}
+	}
+	if err := t.entry(to, info, target); err != nil {
+		return err
+	}
+	switch info.Mode().Type() {
+	case 0:
+		return t.contents(name, to, info.Size())
+	case fs.ModeDir:
+		return t.entries(name, to)
+	}
+	return nil
+}
+
+// fetched writes a tree that comes from far away.
+func (t *tarWriter) fetched(tree closure.Tree) error {
+	for {
+		n, err := tree.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		to := t.src.name
+		if n.Path != "." {
+			to = join(to, n.Path)
+		}
+		if err := t.entry(to, n.Info, n.Target); err != nil {
+			return err
+		}
+		if n.Info.Mode().IsRegular() {
+			if err := t.body(tree, to, n.Info.Size()); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// entry writes all of a file but its contents.
+func (t *tarWriter) entry(to string, info fs.FileInfo, target string) error {
 	if err := t.ctx.Err(); err != nil {
 		return err
 	}
@@ -94,33 +143,20 @@ func (t *tarWriter) node(name, to string, info fs.FileInfo) error {
 	switch info.Mode().Type() {
 	case 0:
 		h.Typeflag, h.Size = tar.TypeReg, info.Size()
-		if err := t.header(h); err != nil {
-			return t.fail("encode", to, err)
-		}
-		t.saw(to, info, "")
-		return t.contents(name, to, h.Size)
 	case fs.ModeSymlink:
-		target, err := fs.ReadLink(t.src.files, name)
-		if err != nil {
-			return t.fail("read link", to, err)
-		}
 		h.Typeflag, h.Linkname, h.Mode = tar.TypeSymlink, target, 0o777
+	case fs.ModeDir:
+		h.Typeflag, h.Name = tar.TypeDir, to+"/"
+	default:
+		return t.fail("encode", to, errors.New("neither a regular file, a directory nor a symbolic link"))
+	}
+	if to != "." {
 		if err := t.header(h); err != nil {
 			return t.fail("encode", to, err)
 		}
-		t.saw(to, info, target)
-		return nil
-	case fs.ModeDir:
-		if to != "." {
-			h.Typeflag, h.Name = tar.TypeDir, to+"/"
-			if err := t.header(h); err != nil {
-				return t.fail("encode", to, err)
-			}
-		}
-		t.saw(to, info, "")
-		return t.entries(name, to)
 	}
-	return t.fail("encode", to, errors.New("neither a regular file, a directory nor a symbolic link"))
+	t.saw(to, info, target)
+	return nil
 }
 
 // header writes an entry but for its contents. They need not pass through package tar, which would copy them.
@@ -173,15 +209,23 @@ func (t *tarWriter) contents(name, to string, size int64) error {
 		return t.fail("open", to, err)
 	}
 	defer f.Close()
-	n, err := t.copyN(contents{t, f, to}, size)
+	if err := t.body(contents{t, f, to}, to, size); err != nil {
+		return err
+	}
+	if n, _ := f.Read(t.buf[:1]); n > 0 {
+		return t.fail("read", to, errors.New("the file grew while it was read"))
+	}
+	return nil
+}
+
+// body writes the contents of a file.
+func (t *tarWriter) body(r io.Reader, to string, size int64) error {
+	n, err := t.copyN(r, size)
 	if err != nil {
 		return err
 	}
 	if n < size {
 		return t.fail("read", to, io.ErrUnexpectedEOF)
-	}
-	if n, _ := f.Read(t.buf[:1]); n > 0 {
-		return t.fail("read", to, errors.New("the file grew while it was read"))
 	}
 	_, err = t.w.Write(padding[:-size&(blockSize-1)])
 	return err
@@ -238,48 +282,33 @@ var tarEnd = make([]byte, 1024)
 // verifyTar compares the part of a tar archive that [writeTar] makes of a store object with the object's NAR hash.
 // The error is a [*closure.HashError] if there is one.
 func verifyTar(r io.Reader, o *closure.Object) error {
-	hash := &counter{Hash: sha256.New()}
-	w := nar.NewWriter(hash)
-	root := strings.TrimPrefix(string(o.Path), "/")
+	return showTar(r, o.Path, narhash.NewVerifier(*o))
+}
+
+// showTar shows the files of a store object, as they are in the part of a tar archive that [writeTar] makes of it.
+func showTar(r io.Reader, p closure.Path, to closure.Observer) error {
+	root := strings.TrimPrefix(string(p), "/")
 	buf := make([]byte, 128<<10)
 	for tr := tar.NewReader(r); ; {
-		th, err := tr.Next()
+		h, err := tr.Next()
 		if err == io.EOF {
-			break
+			return to.Close()
 		}
 		if err != nil {
 			return err
 		}
-		name, ok := strings.CutPrefix(strings.TrimSuffix(th.Name, "/"), root)
+		name, ok := strings.CutPrefix(strings.TrimSuffix(h.Name, "/"), root)
 		if !ok {
-			return fmt.Errorf("oci: %s is not below %s", th.Name, root)
+			return fmt.Errorf("oci: %s is not below %s", h.Name, root)
 		}
-		nh := &nar.Header{Path: strings.TrimPrefix(name, "/"), Mode: th.FileInfo().Mode(), Size: th.Size, LinkTarget: th.Linkname}
-		if err := w.WriteHeader(nh); err != nil {
+		name = cmp.Or(strings.TrimPrefix(name, "/"), ".")
+		if err := to.Node(name, h.FileInfo(), h.Linkname); err != nil {
 			return err
 		}
-		if _, err := io.CopyBuffer(w, tr, buf); err != nil {
+		if _, err := io.CopyBuffer(to, tr, buf); err != nil {
 			return err
 		}
 	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	if sum := closure.Hash(hash.Sum(nil)); sum != o.NARHash || hash.n != o.NARSize {
-		return &closure.HashError{Path: o.Path, Want: o.NARHash, WantSize: o.NARSize, Got: sum, GotSize: hash.n}
-	}
-	return nil
-}
-
-// A counter is a hash that counts.
-type counter struct {
-	hash.Hash
-	n int64
-}
-
-func (c *counter) Write(p []byte) (int, error) {
-	c.n += int64(len(p))
-	return c.Hash.Write(p)
 }
 
 // findWhiteouts lists the files of a tree that no layer can hold.

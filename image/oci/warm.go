@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/nix2img/nix2img/closure"
 )
@@ -50,24 +49,19 @@ func (s *store) warm(opts *Options, i, n int) (objects, encoded int, err error) 
 	if err := s.adopt(unitsOf(shard, units)); err != nil {
 		return 0, 0, err
 	}
-	files := s.overlay(s.closure, units)
-	defer files.close()
-	facts, unknown, err := s.facts(shard, files)
+	facts, unknown, err := s.recallFacts(shard)
 	if err != nil {
 		return 0, 0, err
 	}
+	s.observe = true
 	missing := new(job)
 	for u := range unitsOf(shard, units) {
-		b, err := s.lookup(u)
-		if errors.Is(err, fs.ErrNotExist) {
-			missing.units = append(missing.units, u)
-			continue
-		}
-		if err == nil {
-			err = b.close()
-		}
+		absent, err := s.isAbsent(u)
 		if err != nil {
 			return 0, 0, err
+		}
+		if absent {
+			missing.units = append(missing.units, u)
 		}
 	}
 	if n == 1 {
@@ -76,6 +70,11 @@ func (s *store) warm(opts *Options, i, n int) (objects, encoded int, err error) 
 		err = s.encode(s.ctx, []*job{missing})
 	}
 	if err != nil {
+		return 0, 0, err
+	}
+	files := s.overlay(s.closure, units)
+	defer files.close()
+	if err := s.findFacts(facts, unknown, files); err != nil {
 		return 0, 0, err
 	}
 	return len(shard), len(missing.units), s.keepFacts(facts, unknown)

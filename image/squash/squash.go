@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/closure/narhash"
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/squashfs"
 )
@@ -215,7 +216,7 @@ func place(p closure.Path) string { return strings.TrimPrefix(string(p), "/") }
 type baseTree struct {
 	tree   squashfs.Tree
 	record *image.Record
-	hash   *narHash // of the tree, once it is encoded
+	hash   *narhash.Hasher // of the tree, once it is encoded
 }
 
 func (b *build) base(ctx context.Context) (baseTree, error) {
@@ -225,7 +226,7 @@ func (b *build) base(ctx context.Context) (baseTree, error) {
 	}
 	record.Squashfs = &b.encoding
 	files, err := b.resolved.Base(ctx, record)
-	hash := newNARHash()
+	hash := narhash.New()
 	return baseTree{squashfs.Tree{Name: ".", FS: files, Root: ".", Observer: hash}, record, hash}, err
 }
 
@@ -253,7 +254,7 @@ func (b *build) result(base *baseTree, img *squashfs.Image) *Result {
 	for _, o := range b.objects {
 		hashes = append(hashes, o.NARHash)
 	}
-	hashes = append(hashes, base.hash.sum())
+	hashes = append(hashes, base.hash.Sum())
 	id := imageID(&b.encoding, img.Parts, hashes)
 	segments := make([]image.Segment, len(img.Parts))
 	for i, p := range img.Parts {

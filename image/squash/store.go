@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/closure/narhash"
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/gpu"
 	"github.com/nix2img/nix2img/internal/cas"
@@ -207,9 +208,9 @@ func (st *store) trees(ctx context.Context, b *build) (trees []squashfs.Tree, sk
 		if remote {
 			t.Nodes = fetched{b.fetch.Tree(o.Path)}
 		}
-		var watching observers
+		var watching closure.Observers
 		if st.cache != nil || remote || !st.rt.SkipVerify {
-			watching = append(watching, &verifier{narHash: newNARHash(), want: o})
+			watching = append(watching, narhash.NewVerifier(o))
 		}
 		if st.observe && st.lookupFacts(o) == nil {
 			observer := gpu.Observe(ctx, b.files, t.Root)

@@ -32,10 +32,10 @@ var arrows = map[string][]string{
 
 	"image":        {"closure", "image/gpu", "internal/elf"},
 	"image/gpu":    {"internal/elf", "internal/par", "github.com/klauspost/compress/zstd"},
-	"image/squash": {"internal/ctxio", "image", "image/gpu", "squashfs", "closure", "closure/nar", "closure/narhash", "internal/cas"},
+	"image/squash": {"internal/ctxio", "image", "image/gpu", "squashfs", "closure", "closure/narhash", "internal/cas"},
 	"image/oci": {
 		"internal/ctxio",
-		"image", "image/gpu", "closure", "closure/nar", "internal/cas", "internal/codec", "internal/par", "internal/tempfile",
+		"image", "image/gpu", "closure", "closure/narhash", "internal/cas", "internal/codec", "internal/par", "internal/tempfile",
 		"github.com/google/go-containerregistry/pkg/v1", "github.com/google/go-containerregistry/pkg/v1/partial",
 		"github.com/google/go-containerregistry/pkg/v1/types",
 	},
