@@ -2,6 +2,7 @@ package oci
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -72,6 +73,9 @@ func (l *layerFile) write(b []byte) error {
 	}
 	n, err := l.f.Write(b)
 	l.size += int64(n)
+	if e, ok := errors.AsType[*fs.PathError](err); ok { // its name tells nobody anything
+		err = fmt.Errorf("write a layer: %w", e.Err)
+	}
 	return layoutError(l.place.dir, err)
 }
 
