@@ -289,26 +289,29 @@ func TestHostileAndFailingCaches(t *testing.T) {
 	if len(tests) < 60 {
 		t.Errorf("%d cases", len(tests))
 	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			c := newCacheTest(t)
-			test.spoil(c)
-			b := c.build()
-			if b.code != test.code {
-				t.Errorf("exit code %d, want %d", b.code, test.code)
-			}
-			for _, want := range append(test.want, c.url) {
-				if !strings.Contains(b.stderr, want) {
-					t.Errorf("no %q in the message", want)
+	for _, format := range [][]string{{"--squashfs", "-o"}, {"--tag", "app:1", "--oci-archive"}} {
+		for _, test := range tests {
+			t.Run(format[0]+"/"+test.name, func(t *testing.T) {
+				c := newCacheTest(t)
+				c.format = format
+				test.spoil(c)
+				b := c.build()
+				if b.code != test.code {
+					t.Errorf("exit code %d, want %d", b.code, test.code)
 				}
-			}
-			if b.left != "" {
-				t.Errorf("left behind: %s", b.left)
-			}
-			if t.Failed() {
-				t.Log(b.stderr)
-			}
-		})
+				for _, want := range append(test.want, c.url) {
+					if !strings.Contains(b.stderr, want) {
+						t.Errorf("no %q in the message", want)
+					}
+				}
+				if b.left != "" {
+					t.Errorf("left behind: %s", b.left)
+				}
+				if t.Failed() {
+					t.Log(b.stderr)
+				}
+			})
+		}
 	}
 }
 

@@ -1,0 +1,92 @@
+package oci_test
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+	"testing/fstest"
+
+	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/closure/narhash"
+	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/gpu"
+	"github.com/nix2img/nix2img/image/gpu/gputest"
+	"github.com/nix2img/nix2img/image/oci"
+	"github.com/nix2img/nix2img/internal/elf/elftest"
+)
+
+// gpuImage is an image with GPU code in lib, more of it than fits into what is looked at at once.
+func gpuImage(t testing.TB) *image.Image {
+	t.Helper()
+	l, a := filepath.Base(lib), filepath.Base(app)
+	code := append(gputest.SASS("sm_80"), make([]byte, 3<<20)...)
+	files := fstest.MapFS{
+		l:                          dirFile,
+		l + "/lib":                 dirFile,
+		l + "/lib/libcublas.so.12": file(0o444, string(gputest.Library(elftest.Object{Soname: "libcublas.so.12"}, append(code, gputest.SASS("sm_90")...)))),
+		a:                          dirFile,
+		a + "/bin":                 dirFile,
+		a + "/bin/app":             file(0o555, string(elftest.Program("amd64", ""))),
+	}
+	objects := must(narhash.Fill(t.Context(), files, []closure.Object{{Path: lib}, {Path: app, References: []closure.Path{lib}}}, 1))
+	c := must(closure.New([]closure.Path{app}, objects))
+	c.Files = files
+	return &image.Image{Closure: c}
+}
+
+// GPU code is found in the files, while they are compressed, in what has been compressed, or in the cache: always the same.
+func TestFacts(t *testing.T) {
+	cache := must(oci.OpenCache(t.TempDir(), false))
+	blind := must(oci.OpenCache(t.TempDir(), false))
+	unaware := gpuImage(t)
+	unaware.GPU = image.GPU{NV: image.No, ROCm: image.No}
+	build(t, unaware, nil, &oci.Runtime{Cache: blind})
+
+	digests := make(map[string]bool)
+	for _, test := range []struct {
+		name  string
+		early bool
+		rt    oci.Runtime
+	}{
+		{"before", true, oci.Runtime{}},
+		{"while", false, oci.Runtime{}},
+		{"while, one worker", false, oci.Runtime{Workers: 1}},
+		{"while, into a cache", false, oci.Runtime{Cache: cache}},
+		{"out of the cache", false, oci.Runtime{Cache: cache}},
+		{"of a cache without facts", false, oci.Runtime{Cache: blind}},
+	} {
+		img := gpuImage(t)
+		img.GPU.Early = test.early
+		b := build(t, img, nil, &test.rt)
+		if b.Record.GPU == nil || len(b.Record.GPU.SASS) != 2 {
+			t.Errorf("%s: found %+v", test.name, b.Record.GPU)
+		}
+		digests[must(b.Digest()).String()] = true
+	}
+	if len(digests) != 1 {
+		t.Errorf("there are %d different images", len(digests))
+	}
+}
+
+// An image that its user does not accept is an error; and no file is compressed before, if the user wants to know early.
+// All else that is wrong is found before in any case.
+func TestAccept(t *testing.T) {
+	refused := errors.New("refused")
+	for _, early := range []bool{false, true} {
+		img := gpuImage(t)
+		img.GPU = image.GPU{Early: early, Accept: func(*gpu.Report) error { return refused }}
+		read := int64(0)
+		rt := &oci.Runtime{Progress: func(p oci.Progress) { read = p.Read }}
+		if _, err := oci.Build(t.Context(), img, nil, rt); !errors.Is(err, refused) {
+			t.Errorf("early %v: got %v", early, err)
+		}
+		if early && read > 0 {
+			t.Errorf("%d bytes were compressed before", read)
+		}
+		read = 0
+		img.Files = fstest.MapFS{"etc/passwd/x": file(0o444, "in the way"), "nix/store/x": file(0o444, "not ours")}
+		if _, err := oci.Build(t.Context(), img, nil, rt); err == nil || errors.Is(err, refused) && !early || read > 0 {
+			t.Errorf("early %v: got %v after %d bytes", early, err, read)
+		}
+	}
+}
