@@ -88,22 +88,25 @@ func (r *registryFlags) transport() *http.Transport {
 		if err != nil {
 			return nil, err
 		}
-		return idleConn{conn}, nil
+		return idleConn{conn, idleTimeout}, nil
 	}
 	return t
 }
 
-// idleConn is a connection on which something must happen.
-type idleConn struct{ net.Conn }
+// idleConn is a connection on which something must happen, if only a byte now and then.
+type idleConn struct {
+	net.Conn
+	limit time.Duration
+}
 
 func (c idleConn) Read(p []byte) (int, error) {
-	c.SetReadDeadline(time.Now().Add(idleTimeout))
+	c.SetReadDeadline(time.Now().Add(c.limit))
 	return c.Conn.Read(p)
 }
 
 func (c idleConn) Write(p []byte) (int, error) {
 	// Who waits for an answer has not waited for it yet.
-	c.SetDeadline(time.Now().Add(idleTimeout))
+	c.SetDeadline(time.Now().Add(c.limit))
 	return c.Conn.Write(p)
 }
 
