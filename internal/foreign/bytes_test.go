@@ -188,17 +188,20 @@ func writeReferencesGraph(t testing.TB, file, store, root string) {
 }
 
 // The command gives the same bytes when it is built without cgo, without assembly,
-// and for a machine of 32 bits.
+// and for other machines, one of them of 32 bits, which are emulated.
 func TestSameBytesOfOtherBuilds(t *testing.T) {
 	dir := newDir(t)
 	for _, b := range []struct {
-		name string
-		args []string
-		env  []string
+		name     string
+		args     []string
+		env      []string
+		emulator string // or none
+		subject  subject
 	}{
-		{"no cgo", nil, []string{"CGO_ENABLED=0"}},
-		{"no assembly", []string{"-tags", "noasm"}, []string{"CGO_ENABLED=0"}},
-		{"386", nil, []string{"CGO_ENABLED=0", "GOARCH=386"}},
+		{"no cgo", nil, []string{"CGO_ENABLED=0"}, "", defaultSubject("SMALL")},
+		{"no assembly", []string{"-tags", "noasm"}, []string{"CGO_ENABLED=0"}, "", defaultSubject("SMALL")},
+		{"arm64", nil, []string{"CGO_ENABLED=0", "GOARCH=arm64"}, "qemu-aarch64", helloSubject()},
+		{"32 bits", nil, []string{"CGO_ENABLED=0", "GOARCH=arm"}, "qemu-arm", helloSubject()},
 	} {
 		t.Run(b.name, func(t *testing.T) {
 			other := filepath.Join(dir, "nix2img")
@@ -207,17 +210,20 @@ func TestSameBytesOfOtherBuilds(t *testing.T) {
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
-			for codec, s := range map[string]subject{
-				"gzip": defaultSubject("SMALL"), "zstd-go": defaultSubject("SMALL"), "lz4": defaultSubject("SMALL"), "xz": helloSubject(),
-			} {
+			run := func(cmd *exec.Cmd) {
+				cmd.Path = other
+				if b.emulator != "" {
+					emulated := exec.Command(b.emulator, append([]string{other}, cmd.Args[1:]...)...)
+					cmd.Path, cmd.Args, cmd.Err = emulated.Path, emulated.Args, emulated.Err
+				}
+			}
+			for codec, s := range map[string]subject{"gzip": b.subject, "zstd-go": b.subject, "lz4": b.subject, "xz": helloSubject()} {
 				args := append([]string{"--compression", codec}, s.args...)
-				mustGiveSameBytes(t, args, []variant{{name: codec, args: args, prepare: func(cmd *exec.Cmd) {
-					cmd.Path = other
-				}}})
+				mustGiveSameBytes(t, args, []variant{{name: codec, args: args, prepare: run}})
 			}
 			out := newDir(t)
 			refused := command("build", "--sif", "--compression", "zstd", "-o", filepath.Join(out, "image"), "--store", helloDir, hello)
-			refused.Path = other
+			run(refused)
 			mustFail(t, refused, out, exitFailed, "zstd", "cgo")
 		})
 	}

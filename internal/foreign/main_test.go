@@ -49,7 +49,7 @@ func setUp(m *testing.M) (code int, err error) {
 	}
 	for _, tool := range append(moreTools, []string{
 		"chroot", "containerd", "ctr", "diff", "docker-registry", "gcc", "gensquashfs", "losetup", "mkfs.xfs", "mksquashfs", "mount", "nix", "nix-instantiate", "nix-store",
-		"podman", "python3", "setpriv", "siftool", "skopeo", "sqfsdiff", "squashfuse", "strace", "umoci", "umount", "unsquashfs", "zstd",
+		"podman", "python3", "qemu-aarch64", "qemu-arm", "setpriv", "siftool", "skopeo", "sqfsdiff", "squashfuse", "strace", "umoci", "umount", "unsquashfs", "zstd",
 	}...) {
 		if _, err := exec.LookPath(tool); err != nil {
 			return 0, fmt.Errorf("%w (testdata/test.sh installs it)", err)
