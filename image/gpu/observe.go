@@ -172,8 +172,12 @@ func (o *Observer) take(p []byte) error {
 
 // spool begins a temporary file for the file that is being shown.
 func (o *Observer) spool(head []byte) error {
+	if o.size > MaxSpooled {
+		o.giveUp()
+		return nil
+	}
 	f, err := os.CreateTemp(o.dir, "nix2img-*.tmp")
-	if err != nil || o.size > MaxSpooled {
+	if err != nil {
 		o.giveUp()
 		return nil
 	}

@@ -2,7 +2,6 @@ package squash
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -119,7 +118,11 @@ func (st *store) facts(ctx context.Context, objects []closure.Object, fsys fs.FS
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if f := cmp.Or(st.found(o.Path), st.lookupFacts(o)); f != nil {
+		f := st.found(o.Path)
+		if f == nil {
+			f = st.lookupFacts(o)
+		}
+		if f != nil {
 			facts[o.Path] = f
 			continue
 		}
