@@ -28,6 +28,7 @@ func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(15)
 	}
+	beBatch()
 	os.Exit(run(os.Args[1:]))
 }
 
