@@ -33,7 +33,7 @@ func inspect(t *testing.T, fsys fs.FS) *gpu.Facts {
 			t.Errorf("an observer that is given %d bytes at a time finds %+v, want %+v", size, observed, facts)
 		}
 	}
-	if observed := observe(t, gpu.ObserveStream(t.Context(), "", "."), fsys, 100_000); !reflect.DeepEqual(observed, facts) {
+	if observed := observe(t, gpu.ObserveStream(t.Context(), new(gpu.Spool), "."), fsys, 100_000); !reflect.DeepEqual(observed, facts) {
 		t.Errorf("an observer of a stream finds %+v, want %+v", observed, facts)
 	}
 	return facts
@@ -470,7 +470,7 @@ func TestObserverFails(t *testing.T) {
 
 	// Where nothing can be spooled, an observer has no facts, and is no reason for a build to fail.
 	fsys := fstest.MapFS{"a.so": {Data: data}, "b.so": {Data: gputest.Library(elftest.Object{}, gputest.SASS("sm_80"))}}
-	if facts := observe(t, gpu.ObserveStream(t.Context(), filepath.Join(t.TempDir(), "missing"), "."), fsys, 1<<20); facts != nil {
+	if facts := observe(t, gpu.ObserveStream(t.Context(), &gpu.Spool{Dir: filepath.Join(t.TempDir(), "missing")}, "."), fsys, 1<<20); facts != nil {
 		t.Errorf("found %+v", facts)
 	}
 }

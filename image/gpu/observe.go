@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"strings"
 )
@@ -15,8 +14,8 @@ import (
 // Only the headers of large files, and those of the containers in them, are read again.
 type Observer struct {
 	ctx   context.Context
-	fsys  fs.FS // nil: large files are spooled
-	dir   string
+	fsys  fs.FS  // to read files again, or nil
+	spool *Spool // for their copies, then
 	root  string
 	facts *Facts // nil: it has given up
 
@@ -28,8 +27,8 @@ type Observer struct {
 	head [4]byte // the first of them
 	file *File   // nil: it is of no interest, or that is not known yet
 	scan *scanner
-	from *contents // for the scanner; nil: it has all of the file, or it is spooled
-	temp *os.File  // to spool it
+	from *contents // for the scanner; nil: it has all of the file, or will have
+	copy *spooled  // likewise, if nothing can be read again
 }
 
 // Observe returns an Observer of the tree at root, a name in fsys.
@@ -37,15 +36,11 @@ func Observe(ctx context.Context, fsys fs.FS, root string) *Observer {
 	return &Observer{ctx: ctx, fsys: fsys, root: root, facts: &Facts{Version: FactsVersion}}
 }
 
-// MaxSpooled is how many bytes a file has, at most, of which an [ObserveStream] makes a copy.
-const MaxSpooled = 1 << 30
-
 // ObserveStream returns an Observer of a tree of which nothing can be read again.
-// Libraries and programs of more than 256 KiB are written to a temporary file in dir, one at a time,
-// and looked at when they are complete. If one is larger than [MaxSpooled], or cannot be written,
-// the Observer gives up.
-func ObserveStream(ctx context.Context, dir, root string) *Observer {
-	return &Observer{ctx: ctx, dir: dir, root: root, facts: &Facts{Version: FactsVersion}}
+// It looks at libraries and programs of more than 256 KiB when they are complete, and has them in the spool until then.
+// If one has more than [MaxSpooled] bytes, or cannot be written there, the Observer gives up.
+func ObserveStream(ctx context.Context, spool *Spool, root string) *Observer {
+	return &Observer{ctx: ctx, spool: spool, root: root, facts: &Facts{Version: FactsVersion}}
 }
 
 // Facts returns what [Inspect] would find, or nil if the Observer has given up. It is to be called after Close.
@@ -122,7 +117,7 @@ func (o *Observer) begin() error {
 		return o.take(head)
 	}
 	if o.fsys == nil {
-		return o.spool(head)
+		return o.keep(head)
 	}
 	o.from = &contents{fsys: o.fsys, name: o.name}
 	o.scan.reset(o.ctx, o.from, o.size)
@@ -144,8 +139,8 @@ func (o *Observer) take(p []byte) error {
 		if err := s.feed(p); err != nil {
 			return err
 		}
-	case o.temp != nil:
-		if _, err := o.temp.Write(p); err != nil {
+	case o.copy != nil:
+		if _, err := o.copy.Write(p); err != nil {
 			o.giveUp()
 			return nil
 		}
@@ -170,20 +165,19 @@ func (o *Observer) take(p []byte) error {
 	return err
 }
 
-// spool begins a temporary file for the file that is being shown.
-func (o *Observer) spool(head []byte) error {
+// keep begins a copy of the file that is being shown.
+func (o *Observer) keep(head []byte) error {
 	if o.size > MaxSpooled {
 		o.giveUp()
 		return nil
 	}
-	f, err := os.CreateTemp(o.dir, "nix2img-*.tmp")
+	c, err := o.spool.begin(o.size)
 	if err != nil {
 		o.giveUp()
 		return nil
 	}
-	os.Remove(f.Name())
-	o.temp = f
-	o.scan.reset(o.ctx, f, o.size)
+	o.copy = c
+	o.scan.reset(o.ctx, c, o.size)
 	return o.take(head)
 }
 
@@ -209,8 +203,8 @@ func (o *Observer) stop() {
 	if o.from != nil {
 		o.from.Close()
 	}
-	if o.temp != nil {
-		o.temp.Close()
+	if o.copy != nil {
+		o.copy.Close()
 	}
-	o.file, o.scan, o.from, o.temp = nil, nil, nil, nil
+	o.file, o.scan, o.from, o.copy = nil, nil, nil, nil
 }

@@ -198,7 +198,7 @@ func (s *store) observer(u *unit) closure.Observer {
 	if s.observe && getJSON(s.cas, factsKey(u.object), new(gpu.Facts)) != nil {
 		o := gpu.Observe(s.ctx, u.files, u.root)
 		if u.tree != nil {
-			o = gpu.ObserveStream(s.ctx, s.rt.TempDir, u.root)
+			o = gpu.ObserveStream(s.ctx, &s.spool, u.root)
 		}
 		s.observers[u.object.Path] = o
 		list = append(list, o)

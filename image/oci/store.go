@@ -101,12 +101,13 @@ type store struct {
 
 	observe   bool // look for GPU code in objects that are being compressed
 	observers map[closure.Path]*gpu.Observer
+	spool     gpu.Spool
 }
 
 func newStore(ctx context.Context, rt *Runtime, e *coding, c *closure.Closure) (*store, error) {
 	s := &store{ctx: ctx, rt: rt, coding: e, closure: c,
 		held: make(map[*unit]*blob), damaged: make(map[closure.Path]bool),
-		observers: make(map[closure.Path]*gpu.Observer)}
+		observers: make(map[closure.Path]*gpu.Observer), spool: gpu.Spool{Dir: rt.TempDir}}
 	s.buffers = make(chan []byte, 8*par.Workers(rt.Workers)+32)
 	s.cas = cas.Temporary(rt.TempDir)
 	if rt.Cache != nil {

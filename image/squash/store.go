@@ -32,11 +32,12 @@ type store struct {
 	observe   bool // while
 	early     map[closure.Path]*gpu.Facts
 	observers map[closure.Path]*gpu.Observer
+	spool     gpu.Spool
 }
 
 func newStore(opts *Options, rt *Runtime, cache *Cache, damaged map[closure.Hash]bool) (st *store, err error) {
 	st = &store{rt: rt, cache: cache, damaged: damaged, segments: make(map[closure.Path]*segment),
-		early: make(map[closure.Path]*gpu.Facts), observers: make(map[closure.Path]*gpu.Observer)}
+		early: make(map[closure.Path]*gpu.Facts), observers: make(map[closure.Path]*gpu.Observer), spool: gpu.Spool{Dir: rt.TempDir}}
 	st.opts, st.encoding, err = opts.complete(squashfs.DefaultModTime)
 	return st, err
 }
@@ -215,7 +216,7 @@ func (st *store) trees(ctx context.Context, b *build) (trees []squashfs.Tree, sk
 		if st.observe && st.lookupFacts(o) == nil {
 			observer := gpu.Observe(ctx, b.files, t.Root)
 			if remote {
-				observer = gpu.ObserveStream(ctx, st.rt.TempDir, t.Root)
+				observer = gpu.ObserveStream(ctx, &st.spool, t.Root)
 			}
 			st.observers[o.Path] = observer
 			watching = append(watching, observer)
