@@ -110,8 +110,8 @@ for ((i = 0; i < runs; i++)); do
       store) run=("${build[@]}" "$root") ;;
       *zstd) run=("${build[@]}" --from "$url/zstd" "${keys[@]}" "$root") ;;
       'cache, xz') run=("${build[@]}" --from "$url/xz" "${keys[@]}" "$root") ;;
-      codec*) run=("$scratch/floor" -compression zstd:3 "${paths[@]}") ;;
-      unpacking*) run=("$scratch/unxz" "${nars[@]}") ;;
+      codec*) run=(chrt -b 0 "$scratch/floor" -compression zstd:3 "${paths[@]}") ;;
+      unpacking*) run=(chrt -b 0 "$scratch/unxz" "${nars[@]}") ;;
     esac
     /usr/bin/time -a -o "$scratch/times.$title" -f '%e %U %S %M' "${run[@]}" >"$scratch/log" 2>&1 ||
       { tail -n 20 "$scratch/log" >&2; exit 1; }

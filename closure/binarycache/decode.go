@@ -5,7 +5,6 @@ import (
 	"compress/bzip2"
 	"fmt"
 	"io"
-	"sync"
 
 	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/gzip"
@@ -26,29 +25,23 @@ func slow(compression string) bool {
 	return compression == "xz" || compression == "bzip2"
 }
 
-// Decoders that are kept for the next NAR: their dictionaries are what costs.
-var (
-	xzDecoders   sync.Pool // *xz.Reader
-	zstdDecoders sync.Pool // *zstd.Decoder
-)
-
-// newDecoder unpacks r. The second result gives up what the decoder holds, once it has come to the end.
-func newDecoder(compression string, r *bufio.Reader) (io.Reader, func(), error) {
+// decoder unpacks r. The second result gives up what the decoder holds, once it has come to the end.
+func (b *buffers) decoder(compression string, r *bufio.Reader) (io.Reader, func(), error) {
 	nothing := func() {}
 	switch compression {
 	case "none":
 		return r, nothing, nil
 	case "xz":
-		d, ok := xzDecoders.Get().(*xz.Reader)
+		d, ok := b.xz.take()
 		var err error
 		if ok {
 			err = d.Reset(r)
 		} else {
 			d, err = xz.NewReader(r, maxXZ)
 		}
-		return d, func() { xzDecoders.Put(d) }, err
+		return d, func() { b.xz.put(d) }, err
 	case "zstd":
-		d, ok := zstdDecoders.Get().(*zstd.Decoder)
+		d, ok := b.zstd.take()
 		var err error
 		if ok {
 			err = d.Reset(r)
@@ -57,7 +50,7 @@ func newDecoder(compression string, r *bufio.Reader) (io.Reader, func(), error) 
 			d, err = zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 				zstd.WithDecoderMaxWindow(maxZstd))
 		}
-		return d, func() { zstdDecoders.Put(d) }, err
+		return d, func() { b.zstd.put(d) }, err
 	case "bzip2":
 		return bzip2.NewReader(r), nothing, nil
 	case "gzip":

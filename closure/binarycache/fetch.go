@@ -15,9 +15,13 @@ import (
 
 // What may wait in memory, in bytes: of one NAR, and of all that are fetched ahead.
 const (
-	pipeSize   = 2 << 20
+	waitSize   = 2 << 20
 	memorySize = 32 << 20
 )
+
+// manyCores are so many that compress more than one unpacks and divides into blocks:
+// then these are worth a core each.
+const manyCores = 6
 
 // Fetch fetches the objects of a closure that are in caches. They are to be read in the given order.
 //
@@ -37,14 +41,20 @@ func (f *Files) Fetch(ctx context.Context, objects []closure.Object) closure.Fet
 		if s == nil || q.jobs[o.Path] != nil {
 			continue
 		}
-		j := &job{source: s, memory: min(s.NARSize, pipeSize)}
-		if slow(s.Compression) && s.NARSize > pipeSize {
-			j.disk = s.NARSize
+		j := &job{source: s, due: before / int64(f.rt.workers())}
+		switch {
+		case !slow(s.Compression):
+			// It waits as it is in the cache, and is unpacked when it is read:
+			// then it is still in the processor's caches when it comes to where it is wanted.
+			j.packed, j.memory = true, min(cmp.Or(s.FileSize, s.NARSize), waitSize)
+		case s.NARSize <= waitSize:
+			j.memory = s.NARSize
+		default:
+			j.memory, j.disk = waitSize, s.NARSize
 			// A large one must be begun before its turn, or all others have to wait for it in the end.
-			j.due = before/int64(f.rt.workers()) - s.NARSize
-		} else {
-			j.due = before / int64(f.rt.workers())
+			j.due -= s.NARSize
 		}
+		j.memory = (j.memory + chunkSize - 1) &^ (chunkSize - 1)
 		before += s.NARSize
 		q.jobs[o.Path] = j
 		q.waiting = append(q.waiting, j)
@@ -63,6 +73,7 @@ type fetch struct {
 	rt      *Runtime
 	jobs    map[closure.Path]*job
 	running sync.WaitGroup
+	buffers buffers
 
 	mu           sync.Mutex
 	waiting      []*job // in the order in which they are to be begun
@@ -74,10 +85,13 @@ type fetch struct {
 type job struct {
 	*source
 	due          int64 // when to begin, in bytes
-	memory, disk int64 // bytes that it may take
+	packed       bool  // it waits as it is in the cache
+	memory, disk int64 // bytes that may wait
 
-	pipe     *pipe // nil: it has not begun
-	reserved bool  // memory and disk are its own
+	pipe     *pipe     // nil: it has not begun
+	reserved bool      // memory and disk are its own
+	reader   io.Reader // of the NAR, when it is open
+	unpacked *pipe     // what it reads from, or nil
 }
 
 // begin begins all for which there is room. The lock must be held.
@@ -95,14 +109,16 @@ func (q *fetch) begin() {
 
 // run begins a job. The lock must be held.
 func (q *fetch) run(j *job) {
-	j.pipe = newPipe(int(j.memory), j.reserved && j.disk > 0, q.rt.TempDir)
+	j.pipe = newPipe(int(j.memory), j.reserved && j.disk > 0, q.rt.TempDir, &q.buffers.chunks)
 	q.streams--
 	q.running.Go(func() {
-		err := j.unpack(q.ctx, j.pipe.put)
-		if err == nil {
-			err = io.EOF
+		d := j.download(q.ctx)
+		defer d.Close()
+		if j.packed {
+			q.buffers.pump(j.pipe, d)
+		} else {
+			q.buffers.pump(j.pipe, j.unpack(&q.buffers, d))
 		}
-		j.pipe.end(err)
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		q.streams++
@@ -110,7 +126,7 @@ func (q *fetch) run(j *job) {
 	})
 }
 
-// open returns the job of an object, which begins now if it has not.
+// open returns the job of an object, to be read. It begins now if it has not.
 func (q *fetch) open(p closure.Path) (*job, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -122,6 +138,15 @@ func (q *fetch) open(p closure.Path) (*job, error) {
 		return nil, q.ctx.Err()
 	case j.pipe == nil:
 		q.run(j)
+	}
+	j.reader = j.pipe
+	if j.packed {
+		j.reader = j.unpack(&q.buffers, j.pipe)
+	}
+	if j.packed && q.rt.workers() >= manyCores {
+		p, r := newPipe(2*chunkSize, false, "", &q.buffers.chunks), j.reader
+		q.running.Go(func() { q.buffers.pump(p, r) })
+		j.reader, j.unpacked = p, p
 	}
 	return j, nil
 }
@@ -144,19 +169,21 @@ func (q *fetch) Close() error {
 	q.mu.Lock()
 	q.cancel()
 	q.waiting = nil
-	var begun []*job
+	var pipes []*pipe
 	for _, j := range q.jobs {
-		if j.pipe != nil {
-			begun = append(begun, j)
+		for _, p := range []*pipe{j.pipe, j.unpacked} {
+			if p != nil {
+				pipes = append(pipes, p)
+			}
 		}
 	}
 	q.mu.Unlock()
-	for _, j := range begun {
-		j.pipe.close()
+	for _, p := range pipes {
+		p.close()
 	}
 	q.running.Wait()
-	for _, j := range begun {
-		j.pipe.release()
+	for _, p := range pipes {
+		p.release()
 	}
 	return nil
 }
@@ -180,7 +207,7 @@ func (t *tree) Next() (closure.Node, error) {
 			return closure.Node{}, err
 		}
 		t.j = j
-		t.in = bufio.NewReaderSize(t.j.pipe, 64<<10)
+		t.in = bufio.NewReaderSize(j.reader, 32<<10)
 		t.r = nar.NewReader(t.in)
 	}
 	h, err := t.r.Next()

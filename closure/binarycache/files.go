@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -22,6 +23,7 @@ type Files struct {
 	ctx     context.Context
 	rt      *Runtime
 	sources map[string]*source // by the base names of their paths
+	buffers buffers            // for what is kept
 	local   fs.FS              // the other objects, or nil
 
 	mu    sync.Mutex
@@ -155,15 +157,10 @@ func (f *Files) load(base string, s *source) (*nar.FS, error) {
 	if err := os.Remove(file.Name()); err != nil {
 		return nil, &SpoolError{err}
 	}
+	d := s.download(f.ctx)
+	defer d.Close()
 	hash := sha256.New()
-	err = s.unpack(f.ctx, func(buf *[chunkSize]byte, n int) error {
-		defer chunks.Put(buf)
-		hash.Write(buf[:n])
-		if _, err := file.Write(buf[:n]); err != nil {
-			return &SpoolError{err}
-		}
-		return nil
-	})
+	_, err = io.Copy(io.MultiWriter(hash, spoolWriter{file}), s.unpack(&f.buffers, d))
 	if err == nil {
 		if got := closure.Hash(hash.Sum(nil)); got != s.NARHash {
 			err = s.wrong("the NAR's hash is %s, want %s", got, s.NARHash)
@@ -190,3 +187,14 @@ func (rt *Runtime) spool() int64 {
 }
 
 func infoName(p closure.Path) string { return fmt.Sprintf("%s.narinfo", p.Digest()) }
+
+// A spoolWriter writes to a temporary file.
+type spoolWriter struct{ *os.File }
+
+func (w spoolWriter) Write(p []byte) (int, error) {
+	n, err := w.File.Write(p)
+	if err != nil {
+		err = &SpoolError{err}
+	}
+	return n, err
+}

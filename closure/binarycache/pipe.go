@@ -7,27 +7,23 @@ import (
 	"sync"
 )
 
-// chunkSize is how much is unpacked at a time, in bytes.
-const chunkSize = 128 << 10
-
-var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
-
-// A chunk is what its reader takes from the front of data.
-type chunk struct {
-	buf  *[chunkSize]byte
+// A piece is a chunk, of which its reader takes the front of data.
+type piece struct {
+	buf  *chunk
 	data []byte
 }
 
 // A pipe takes bytes from one goroutine to another, first in, first out.
 // What the reader does not take at once waits in memory, and beyond a limit in a file, if it may.
 type pipe struct {
-	limit int    // bytes in memory
-	spill bool   // whether there may be a file
-	dir   string // for it
+	limit  int            // bytes in memory
+	spill  bool           // whether there may be a file
+	dir    string         // for it
+	chunks *shelf[*chunk] // where they go
 
 	mu      sync.Mutex
 	changed sync.Cond
-	queue   []chunk
+	queue   []piece
 	size    int      // bytes in queue
 	file    *os.File // follows the queue
 	r, w    int64    // what of the file has been read and written
@@ -38,14 +34,14 @@ type pipe struct {
 
 var errClosed = errors.New("nobody reads it any more")
 
-func newPipe(limit int, spill bool, dir string) *pipe {
-	p := &pipe{limit: limit, spill: spill, dir: dir}
+func newPipe(limit int, spill bool, dir string, chunks *shelf[*chunk]) *pipe {
+	p := &pipe{limit: limit, spill: spill, dir: dir, chunks: chunks}
 	p.changed.L = &p.mu
 	return p
 }
 
 // put hands n bytes of a chunk over.
-func (p *pipe) put(buf *[chunkSize]byte, n int) error {
+func (p *pipe) put(buf *chunk, n int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for !p.closed && p.err == nil && !p.spill && p.size >= p.limit {
@@ -60,9 +56,9 @@ func (p *pipe) put(buf *[chunkSize]byte, n int) error {
 		if err := p.append(buf[:n]); err != nil {
 			return err
 		}
-		chunks.Put(buf)
+		p.chunks.put(buf)
 	default:
-		p.queue = append(p.queue, chunk{buf, buf[:n]})
+		p.queue = append(p.queue, piece{buf, buf[:n]})
 		p.size += n
 	}
 	p.changed.Broadcast()
@@ -116,7 +112,7 @@ func (p *pipe) close() {
 	defer p.mu.Unlock()
 	p.closed = true
 	for _, c := range p.queue {
-		chunks.Put(c.buf)
+		p.chunks.put(c.buf)
 	}
 	p.queue, p.size = nil, 0
 	p.changed.Broadcast()
@@ -146,8 +142,8 @@ func (p *pipe) Read(b []byte) (int, error) {
 		n := copy(b, c.data)
 		c.data = c.data[n:]
 		if p.size -= n; len(c.data) == 0 {
-			chunks.Put(c.buf)
-			p.queue[0] = chunk{}
+			p.chunks.put(c.buf)
+			p.queue[0] = piece{}
 			p.queue = p.queue[1:]
 		}
 		p.changed.Broadcast()
