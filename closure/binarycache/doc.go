@@ -41,14 +41,14 @@
 //
 // # Space
 //
-// NARs are fetched some time before they are asked for, several at once.
-// What has been unpacked and not yet been read waits in memory, a few MiB of each.
-// NARs whose codec is slow, xz above all, are unpacked further ahead, into temporary files without names:
+// NARs are fetched some time before they are asked for, several at once,
+// and wait in memory as they are in the cache, at most 2 MiB of each and 32 MiB of all.
+// Those whose codec is slow, xz above all, are unpacked ahead as well, beyond 2 MiB into temporary files without names:
 // all of these together never hold more than Runtime.Spool bytes.
 // No file tree is ever laid out on disk.
 //
 // Codecs are xz, zstd, bzip2, gzip, brotli, lz4 and none.
-// Four NARs for each core are unpacked at a time, at least 8 and at most 32, and each takes a dictionary:
+// Four NARs for each core are fetched at a time, at least 8 and at most 32, and each that is unpacked takes a dictionary:
 // 8 MiB with xz as Nix calls it, 64 MiB at most; 2 MiB with zstd as Nix calls it, 128 MiB at most.
 // Caches in S3 by their s3:// addresses, ssh stores, and OCI registries are not supported:
 // a bucket that is readable by https:// is.
