@@ -53,13 +53,13 @@ func (b *buffers) chunk() *chunk {
 	return new(chunk)
 }
 
-// pump puts everything that r has into a pipe.
+// pump puts everything that r has into a pipe, and ends it.
 func (b *buffers) pump(p *pipe, r io.Reader) {
 	for {
 		buf := b.chunk()
 		n, err := fill(buf[:], r)
-		if p.put(buf, n) != nil {
-			return
+		if failed := p.put(buf, n); failed != nil {
+			err = failed
 		}
 		if err != nil {
 			p.end(err)

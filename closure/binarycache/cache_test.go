@@ -328,33 +328,38 @@ func TestSpoolIsBounded(t *testing.T) {
 		c.Add(t, p, cachetest.NAR(t, fstest.MapFS{"f": {Data: data}}, "f"), []string{"xz", "none", "none"}[i%3])
 		roots = append(roots, p)
 	}
-	for _, spool := range []int64{-1, 4 << 20, 1 << 30} {
-		got, err := open(t, c, &binarycache.Runtime{Spool: spool, TempDir: t.TempDir(), Workers: 2}).Closure(t.Context(), roots...)
-		if err == nil {
-			err = readAll(t.Context(), got)
-		}
-		if err != nil {
-			t.Errorf("with a spool of %d bytes: %v", spool, err)
+	for _, workers := range []int{1, 2, 7} {
+		for _, spool := range []int64{-1, 4 << 20, 1 << 30} {
+			rt := &binarycache.Runtime{Spool: spool, TempDir: t.TempDir(), Workers: workers}
+			got, err := open(t, c, rt).Closure(t.Context(), roots...)
+			if err == nil {
+				err = readAll(t.Context(), got)
+			}
+			if err != nil {
+				t.Errorf("with %d workers and a spool of %d bytes: %v", workers, spool, err)
+			}
 		}
 	}
 	// An end in the middle is an end, too.
-	s := open(t, c, &binarycache.Runtime{TempDir: t.TempDir()})
-	got, err := s.Closure(t.Context(), roots...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fetch := got.Files.(closure.Fetcher).Fetch(t.Context(), got.Objects())
-	if _, err := fetch.Tree(got.Objects()[4].Path).Next(); err != nil {
-		t.Error(err)
-	}
-	fetch.Close()
-	if _, err := fetch.Tree(got.Objects()[5].Path).Next(); err == nil {
-		t.Error("read after the end")
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := readAll(ctx, got); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
+	for _, workers := range []int{1, 7} {
+		s := open(t, c, &binarycache.Runtime{TempDir: t.TempDir(), Workers: workers})
+		got, err := s.Closure(t.Context(), roots...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fetch := got.Files.(closure.Fetcher).Fetch(t.Context(), got.Objects())
+		if _, err := fetch.Tree(got.Objects()[4].Path).Next(); err != nil {
+			t.Error(err)
+		}
+		fetch.Close()
+		if _, err := fetch.Tree(got.Objects()[5].Path).Next(); err == nil {
+			t.Error("read after the end")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := readAll(ctx, got); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
 	}
 }
 
