@@ -8,7 +8,7 @@ import (
 	"github.com/mikelolasagasti/xz"
 )
 
-// chunkSize is how much is unpacked at a time, in bytes.
+// chunkSize is how much goes through a pipe at a time, in bytes.
 const chunkSize = 128 << 10
 
 type chunk = [chunkSize]byte
