@@ -54,7 +54,7 @@ func (f *Files) Fetch(ctx context.Context, objects []closure.Object) closure.Fet
 			// A large one must be begun before its turn, or all others have to wait for it in the end.
 			j.due -= s.NARSize
 		}
-		j.memory = (j.memory + chunkSize - 1) &^ (chunkSize - 1)
+		j.memory = (j.memory + chunkSize - 1) &^ (chunkSize - 1) // a pipe has whole chunks
 		before += s.NARSize
 		q.jobs[o.Path] = j
 		q.waiting = append(q.waiting, j)
@@ -77,8 +77,9 @@ type fetch struct {
 
 	mu           sync.Mutex
 	waiting      []*job // in the order in which they are to be begun
-	streams      int    // how many more may be begun
-	memory, disk int64  // bytes that are free
+	pipes        []*pipe
+	streams      int   // how many more may be begun
+	memory, disk int64 // bytes that are free
 }
 
 // A job is a NAR on its way.
@@ -88,10 +89,8 @@ type job struct {
 	packed       bool  // it waits as it is in the cache
 	memory, disk int64 // bytes that may wait
 
-	pipe     *pipe     // nil: it has not begun
-	reserved bool      // memory and disk are its own
-	reader   io.Reader // of the NAR, when it is open
-	unpacked *pipe     // what it reads from, or nil
+	pipe     *pipe // nil: it has not begun
+	reserved bool  // memory and disk are its own
 }
 
 // begin begins all for which there is room. The lock must be held.
@@ -109,7 +108,7 @@ func (q *fetch) begin() {
 
 // run begins a job. The lock must be held.
 func (q *fetch) run(j *job) {
-	j.pipe = newPipe(int(j.memory), j.reserved && j.disk > 0, q.rt.TempDir, &q.buffers.chunks)
+	j.pipe = q.newPipe(j.memory, j.reserved && j.disk > 0)
 	q.streams--
 	q.running.Go(func() {
 		d := j.download(q.ctx)
@@ -126,29 +125,36 @@ func (q *fetch) run(j *job) {
 	})
 }
 
-// open returns the job of an object, to be read. It begins now if it has not.
-func (q *fetch) open(p closure.Path) (*job, error) {
+// newPipe returns a pipe that Close closes. The lock must be held.
+func (q *fetch) newPipe(limit int64, spill bool) *pipe {
+	p := newPipe(int(limit), spill, q.rt.TempDir, &q.buffers.chunks)
+	q.pipes = append(q.pipes, p)
+	return p
+}
+
+// open returns the job of an object, which begins now if it has not, and a reader of the NAR.
+func (q *fetch) open(p closure.Path) (*job, io.Reader, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	j := q.jobs[p]
 	switch {
 	case j == nil:
-		return nil, &closure.MissingError{Path: p}
+		return nil, nil, &closure.MissingError{Path: p}
 	case q.ctx.Err() != nil:
-		return nil, q.ctx.Err()
+		return nil, nil, q.ctx.Err()
 	case j.pipe == nil:
 		q.run(j)
 	}
-	j.reader = j.pipe
-	if j.packed {
-		j.reader = j.unpack(&q.buffers, j.pipe)
+	if !j.packed {
+		return j, j.pipe, nil
 	}
-	if j.packed && q.rt.workers() >= manyCores {
-		p, r := newPipe(2*chunkSize, false, "", &q.buffers.chunks), j.reader
-		q.running.Go(func() { q.buffers.pump(p, r) })
-		j.reader, j.unpacked = p, p
+	u := j.unpack(&q.buffers, j.pipe)
+	if q.rt.workers() < manyCores {
+		return j, u, nil
 	}
-	return j, nil
+	unpacked := q.newPipe(2*chunkSize, false)
+	q.running.Go(func() { q.buffers.pump(unpacked, u) })
+	return j, unpacked, nil
 }
 
 // done says that a job has been read to its end.
@@ -169,14 +175,7 @@ func (q *fetch) Close() error {
 	q.mu.Lock()
 	q.cancel()
 	q.waiting = nil
-	var pipes []*pipe
-	for _, j := range q.jobs {
-		for _, p := range []*pipe{j.pipe, j.unpacked} {
-			if p != nil {
-				pipes = append(pipes, p)
-			}
-		}
-	}
+	pipes := q.pipes
 	q.mu.Unlock()
 	for _, p := range pipes {
 		p.close()
@@ -202,12 +201,12 @@ type tree struct {
 
 func (t *tree) Next() (closure.Node, error) {
 	if t.j == nil {
-		j, err := t.q.open(t.path)
+		j, r, err := t.q.open(t.path)
 		if err != nil {
 			return closure.Node{}, err
 		}
 		t.j = j
-		t.in = bufio.NewReaderSize(j.reader, 32<<10)
+		t.in = bufio.NewReaderSize(r, 32<<10)
 		t.r = nar.NewReader(t.in)
 	}
 	h, err := t.r.Next()

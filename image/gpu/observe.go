@@ -167,10 +167,6 @@ func (o *Observer) take(p []byte) error {
 
 // keep begins a copy of the file that is being shown.
 func (o *Observer) keep(head []byte) error {
-	if o.size > MaxSpooled {
-		o.giveUp()
-		return nil
-	}
 	c, err := o.spool.begin(o.size)
 	if err != nil {
 		o.giveUp()

@@ -2,6 +2,7 @@ package gpu
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -25,6 +26,9 @@ type Spool struct {
 
 // begin returns a copy for size bytes to be written to.
 func (s *Spool) begin(size int64) (*spooled, error) {
+	if size > MaxSpooled {
+		return nil, fmt.Errorf("%d bytes are more than %d", size, MaxSpooled)
+	}
 	if size > heldSize {
 		f, err := os.CreateTemp(s.Dir, "nix2img-*.tmp")
 		if err != nil {
