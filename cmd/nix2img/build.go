@@ -22,6 +22,7 @@ import (
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/squash"
 	"github.com/nix2img/nix2img/internal/ctxio"
+	"github.com/nix2img/nix2img/internal/tempfile"
 	"github.com/nix2img/nix2img/sif"
 	"github.com/nix2img/nix2img/squashfs"
 )
@@ -311,9 +312,9 @@ func (s stdout) Write(p []byte) (int, error) {
 }
 
 // write writes the image to a file.
-func (b *builder) write(ctx context.Context, f *output, img *image.Image, opts *squash.Options) (*buildResult, error) {
-	return b.render(f.path, img, func(rt *squash.Runtime) (*sif.Result, error) {
-		rt.Reserve = func(size int64) error { return enoughSpace(f, size) }
+func (b *builder) write(ctx context.Context, f *tempfile.File, img *image.Image, opts *squash.Options) (*buildResult, error) {
+	return b.render(f.Path(), img, func(rt *squash.Runtime) (*sif.Result, error) {
+		rt.Reserve = f.Reserve
 		if b.sif {
 			return sif.Write(ctx, f, img, &sif.Options{Options: *opts, OCI: b.ociSIF}, rt)
 		}

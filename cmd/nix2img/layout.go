@@ -25,6 +25,7 @@ import (
 	"github.com/nix2img/nix2img/image/oci/registry"
 	"github.com/nix2img/nix2img/internal/ctxio"
 	"github.com/nix2img/nix2img/internal/par"
+	"github.com/nix2img/nix2img/internal/tempfile"
 )
 
 // openLayout opens what an OCI layout, DIR or DIR:TAG, has under a tag: an image, or an index of images for several platforms.
@@ -120,8 +121,8 @@ func (a *app) saveLayout(ctx context.Context, dir string, d v1.Descriptor, img v
 	if err := os.MkdirAll(blobs, 0o777); err != nil {
 		return fmt.Errorf("create %s: %w", dir, reason(err))
 	}
-	a.sweep(blobs)
-	a.sweep(dir)
+	a.sweepBeside(filepath.Join(blobs, "layer"))
+	a.sweepBeside(filepath.Join(dir, "index.json"))
 	var seq iter.Seq2[v1.Layer, error] = func(yield func(v1.Layer, error) bool) {
 		seen := make(map[v1.Hash]bool)
 		for _, l := range layers {
@@ -216,7 +217,7 @@ func (a *app) saveLayer(ctx context.Context, blobs string, l v1.Layer) error {
 
 // save writes a file that appears when it is complete.
 func (a *app) save(ctx context.Context, name string, r io.Reader) error {
-	out, err := a.begin(name, 0o666)
+	out, err := tempfile.NewFile(name, 0o666)
 	if err != nil {
 		return err
 	}

@@ -14,12 +14,13 @@ import (
 	"runtime/debug"
 	"runtime/pprof"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/nix2img/nix2img/internal/tempfile"
 )
 
 func main() {
@@ -37,7 +38,7 @@ func run(args []string) int {
 	a := &app{ui: newUI(os.Stdin, os.Stdout, os.Stderr)}
 	ctx, stop := a.handleSignals()
 	defer stop()
-	defer a.temps.removeAll()
+	defer tempfile.RemoveUnfinished()
 	defer pprof.StopCPUProfile()
 
 	root := newRoot(a)
@@ -55,7 +56,6 @@ func run(args []string) int {
 // app is what the commands share.
 type app struct {
 	ui         *ui
-	temps      temporaries
 	cpuProfile string
 }
 
@@ -196,40 +196,9 @@ func (a *app) handleSignals() (ctx context.Context, stop func()) {
 		case <-c:
 		case <-time.After(grace):
 		}
-		a.temps.removeAll()
+		tempfile.RemoveUnfinished()
 		a.ui.fail(errInterrupted)
 		os.Exit(exitCode(errInterrupted))
 	}()
 	return ctx, func() { signal.Stop(c); cancel() }
-}
-
-// temporaries are files that must not outlive the process.
-type temporaries struct {
-	mu    sync.Mutex
-	names map[string]bool
-}
-
-func (t *temporaries) add(name string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.names == nil {
-		t.names = make(map[string]bool)
-	}
-	t.names[name] = true
-}
-
-// forget takes note that a file has been removed or renamed.
-func (t *temporaries) forget(name string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.names, name)
-}
-
-func (t *temporaries) removeAll() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for name := range t.names {
-		os.Remove(name)
-	}
-	clear(t.names)
 }

@@ -223,7 +223,7 @@ func (o *ociFlags) write(ctx context.Context, b *builder, img *oci.Image, res *o
 		return err
 	}
 	defer out.Discard()
-	if err := enoughSpace(out, res.Size); err != nil {
+	if err := out.Reserve(res.Size); err != nil {
 		return err
 	}
 	if err := write(ctx, out, o.tag); err != nil {

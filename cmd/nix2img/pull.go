@@ -134,7 +134,7 @@ func (p *puller) writeSIF(ctx context.Context, layer v1.Layer) error {
 		return err
 	}
 	defer out.Discard()
-	if err := enoughSpace(out, size); err != nil {
+	if err := out.Reserve(size); err != nil {
 		return err
 	}
 	rc, err := layer.Compressed()

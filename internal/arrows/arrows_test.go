@@ -70,7 +70,7 @@ var free = []string{"cmd/", "examples/", "internal/arrows", "internal/floor", "i
 // exceptions are uses of what is forbidden that never reach the bytes of an image:
 // names of temporary files are random and have that of the machine, and a cache is relied on if it belongs to its user.
 var exceptions = map[string][]string{
-	"internal/tempfile": {"math/rand/v2", "Hostname"},
+	"internal/tempfile": {"math/rand/v2", "Hostname", "Geteuid"},
 	"internal/cas":      {"Geteuid"},
 }
 

@@ -1,4 +1,5 @@
-// Package tempfile makes temporary files that can be told from those that dead processes have left.
+// Package tempfile makes files that appear when they are complete ([File]),
+// and the temporary files behind them, which can be told from those that dead processes have left.
 //
 // A temporary file is locked by the process that writes it.
 // One that is not locked belongs to nobody any more, and [Sweep] removes it.
