@@ -12,88 +12,50 @@ import (
 	"github.com/sylabs/sif/v2/pkg/sif"
 
 	"github.com/nix2img/nix2img/image"
-	"github.com/nix2img/nix2img/image/squash"
 	"github.com/nix2img/nix2img/internal/ctxio"
-	"github.com/nix2img/nix2img/squashfs"
 )
 
 // squashfsLayer is the media type of a layer that is a squashfs; SingularityCE's choice.
 const squashfsLayer types.MediaType = "application/vnd.sylabs.image.layer.v1.squashfs"
 
-// writeOCI writes header, descriptors, configuration, manifest and index round the layer in f,
-// which partition reads, and returns the size of the file.
-func writeOCI(ctx context.Context, f squashfs.File, partition io.ReaderAt, root *squash.Result) (size int64, err error) {
-	created := root.Record.Config.Created
-	id, err := newUUID(root.ID)
+// addOCI makes the root file system, which partition reads, the layer of an OCI image.
+func (f *frame) addOCI(ctx context.Context, partition io.ReaderAt, r *image.Record) error {
+	layer, size, err := v1.SHA256(ctxio.Reader(ctx, io.NewSectionReader(partition, 0, f.root)))
 	if err != nil {
-		return 0, err
+		return fmt.Errorf("sif: read back the layer: %w", err)
 	}
-	// The sif library computes the digest of a blob while it copies it.
-	// The copy goes nowhere: the layer lies where it belongs.
-	layer, err := sif.NewDescriptorInput(sif.DataOCIBlob,
-		ctxio.Reader(ctx, io.NewSectionReader(partition, 0, root.Size)), sif.OptObjectAlignment(4096))
+	f.addLayer(layer)
+	config, err := f.addJSON(sif.DataOCIBlob, types.OCIConfigJSON, imageConfig(r, layer))
 	if err != nil {
-		return 0, fmt.Errorf("sif: describe the layer: %w", err)
+		return err
 	}
-	w := &around{w: io.NewOffsetWriter(f, 0), hole: Extent{PartitionOffset, root.Size}}
-	c, err := sif.CreateContainer(container{f, w},
-		sif.OptCreateWithLaunchScript(launchScript),
-		sif.OptCreateWithID(id.String()),
-		sif.OptCreateWithTime(created),
-		sif.OptCreateWithCloseOnUnload(false),
-		sif.OptCreateWithDescriptors(layer))
-	if err != nil {
-		return 0, fmt.Errorf("sif: write: %w", err)
-	}
-	first, err := c.GetDescriptor(sif.WithID(1))
-	if err != nil {
-		return 0, fmt.Errorf("sif: write: %w", err)
-	}
-	if first.Offset() != PartitionOffset {
-		return 0, fmt.Errorf("sif: write: layer at offset %d, want %d", first.Offset(), PartitionOffset)
-	}
-	digest, err := first.OCIBlobDigest()
-	if err != nil {
-		return 0, fmt.Errorf("sif: write: %w", err)
-	}
-
-	add := func(t sif.DataType, mediaType types.MediaType, v any) (v1.Descriptor, error) {
-		data, err := json.Marshal(v)
-		if err != nil {
-			return v1.Descriptor{}, err
-		}
-		in, err := sif.NewDescriptorInput(t, bytes.NewReader(data))
-		if err != nil {
-			return v1.Descriptor{}, err
-		}
-		if err := c.AddObject(in, sif.OptAddWithTime(created)); err != nil {
-			return v1.Descriptor{}, err
-		}
-		digest, size, err := v1.SHA256(bytes.NewReader(data))
-		return v1.Descriptor{MediaType: mediaType, Size: size, Digest: digest}, err
-	}
-	config, err := add(sif.DataOCIBlob, types.OCIConfigJSON, imageConfig(root.Record, digest))
-	if err != nil {
-		return 0, fmt.Errorf("sif: write the configuration: %w", err)
-	}
-	manifest, err := add(sif.DataOCIBlob, types.OCIManifestSchema1, &v1.Manifest{
+	manifest, err := f.addJSON(sif.DataOCIBlob, types.OCIManifestSchema1, &v1.Manifest{
 		SchemaVersion: 2,
 		MediaType:     types.OCIManifestSchema1,
 		Config:        config,
-		Layers:        []v1.Descriptor{{MediaType: squashfsLayer, Size: root.Size, Digest: digest}},
+		Layers:        []v1.Descriptor{{MediaType: squashfsLayer, Size: size, Digest: layer}},
 	})
 	if err != nil {
-		return 0, fmt.Errorf("sif: write the manifest: %w", err)
+		return err
 	}
-	manifest.Platform = &v1.Platform{OS: "linux", Architecture: root.Record.Architecture}
-	if _, err := add(sif.DataOCIRootIndex, types.OCIImageIndex, &v1.IndexManifest{
+	manifest.Platform = &v1.Platform{OS: "linux", Architecture: r.Architecture}
+	_, err = f.addJSON(sif.DataOCIRootIndex, types.OCIImageIndex, &v1.IndexManifest{
 		SchemaVersion: 2,
 		MediaType:     types.OCIImageIndex,
 		Manifests:     []v1.Descriptor{manifest},
-	}); err != nil {
-		return 0, fmt.Errorf("sif: write the index: %w", err)
+	})
+	return err
+}
+
+// addJSON adds an object of an OCI image, and returns what refers to it.
+func (f *frame) addJSON(t sif.DataType, mediaType types.MediaType, v any) (v1.Descriptor, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return v1.Descriptor{}, fmt.Errorf("sif: encode %s: %w", mediaType, err)
 	}
-	return c.DataOffset() + c.DataSize(), c.UnloadContainer()
+	digest, size, err := v1.SHA256(bytes.NewReader(data))
+	f.add(t, "", []byte(digest.String()), data)
+	return v1.Descriptor{MediaType: mediaType, Size: size, Digest: digest}, err
 }
 
 // imageConfig is the configuration of an image with a single layer.
@@ -108,32 +70,6 @@ func imageConfig(r *image.Record, layer v1.Hash) *v1.ConfigFile {
 		},
 		RootFS: v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{layer}},
 	}
-}
-
-// around writes to w, but for what would fall into a hole.
-type around struct {
-	w    *io.OffsetWriter
-	hole Extent
-	pos  int64
-}
-
-func (a *around) Seek(off int64, whence int) (pos int64, err error) {
-	a.pos, err = a.w.Seek(off, whence)
-	return a.pos, err
-}
-
-func (a *around) Write(p []byte) (int, error) {
-	skip := 0
-	if end := a.hole.Offset + a.hole.Size; a.pos >= a.hole.Offset && a.pos < end {
-		skip = int(min(int64(len(p)), end-a.pos))
-	}
-	n, err := skip, error(nil)
-	if skip < len(p) {
-		n, err = a.w.WriteAt(p[skip:], a.pos+int64(skip))
-		n += skip
-	}
-	a.pos += int64(n)
-	return n, err
 }
 
 // findLayer finds the root file system of an OCI-SIF: the layer of its only image, if that has but one

@@ -49,9 +49,9 @@ type Object struct {
 
 // Detect says whether r begins like a SIF.
 func Detect(r io.ReaderAt) bool {
-	var magic [10]byte
-	_, err := r.ReadAt(magic[:], 32)
-	return (err == nil || err == io.EOF) && string(magic[:]) == "SIF_MAGIC\x00"
+	b := make([]byte, len(magic))
+	_, err := r.ReadAt(b, 32)
+	return (err == nil || err == io.EOF) && string(b) == magic
 }
 
 // Read reads what a SIF file says about itself.
@@ -126,26 +126,19 @@ func Read(r io.ReaderAt) (*Info, error) {
 // checkTable checks what the header says about the table of descriptors,
 // which the sif library takes on trust.
 func checkTable(r io.ReaderAt) error {
-	var h struct {
-		_                   [64]byte
-		Created, Modified   int64
-		Free, Total         int64
-		Offset, Size        int64
-		DataOffset, DataLen int64
-	}
-	const headerSize, descriptorSize = 128, 585
+	var h header
 	if err := binary.Read(io.NewSectionReader(r, 0, headerSize), binary.LittleEndian, &h); err != nil {
 		return fmt.Errorf("header: %w", noEOF(err))
 	}
 	switch {
-	case h.Total < 0 || h.Total > maxDescriptors:
-		return fmt.Errorf("header: %d descriptors are not between 0 and %d", h.Total, maxDescriptors)
-	case h.Size != h.Total*descriptorSize:
-		return fmt.Errorf("header: %d descriptors in %d bytes, want %d bytes each", h.Total, h.Size, descriptorSize)
-	case h.Offset < headerSize:
-		return fmt.Errorf("header: descriptors at offset %d", h.Offset)
+	case h.DescriptorsTotal < 0 || h.DescriptorsTotal > maxDescriptors:
+		return fmt.Errorf("header: %d descriptors are not between 0 and %d", h.DescriptorsTotal, maxDescriptors)
+	case h.TableSize != h.DescriptorsTotal*descriptorSize:
+		return fmt.Errorf("header: %d descriptors in %d bytes, want %d bytes each", h.DescriptorsTotal, h.TableSize, descriptorSize)
+	case h.TableOffset < headerSize:
+		return fmt.Errorf("header: descriptors at offset %d", h.TableOffset)
 	}
-	if err := checkExtent(r, Extent{h.Offset, h.Size}); err != nil {
+	if err := checkExtent(r, Extent{h.TableOffset, h.TableSize}); err != nil {
 		return fmt.Errorf("descriptors: %w", err)
 	}
 	return nil

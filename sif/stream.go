@@ -7,6 +7,7 @@ import (
 
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/squash"
+	"github.com/nix2img/nix2img/internal/ctxio"
 )
 
 // Stream writes img to w, from its first byte to its last, as a pipe wants it.
@@ -18,10 +19,10 @@ func Stream(ctx context.Context, w io.Writer, img *image.Image, opts *Options, r
 	if opts == nil {
 		opts = new(Options)
 	}
-	if err := checkConfig(img); err != nil {
+	if err := check(img); err != nil {
 		return nil, err
 	}
-	plan, err := squash.Prepare(ctx, img, &opts.Options, rt)
+	plan, err := squash.Prepare(ctx, img, &squash.Options{Squashfs: opts.Squashfs}, rt)
 	if err != nil {
 		return nil, err
 	}
@@ -30,50 +31,18 @@ func Stream(ctx context.Context, w io.Writer, img *image.Image, opts *Options, r
 	if err := plan.Check(ctx); err != nil {
 		return nil, err
 	}
-	f := &frame{hole: plan.Size}
-	res, err := finish(ctx, f, plan, opts, &plan.Result)
+	f, err := opts.frame(ctx, plan, &plan.Result)
 	if err != nil {
 		return nil, err
 	}
-	for _, write := range []func() error{
-		func() error { _, err := w.Write(f.head[:]); return err },
-		func() error { _, err := plan.WriteTo(w); return err },
-		func() error { _, err := w.Write(f.tail); return err },
-	} {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if err := write(); err != nil {
-			return nil, fmt.Errorf("sif: write: %w", err)
+	w = ctxio.Writer(ctx, w)
+	if _, err = w.Write(f.head()); err == nil {
+		if _, err = plan.WriteTo(w); err == nil {
+			_, err = w.Write(f.tail.Bytes())
 		}
 	}
-	return res, nil
-}
-
-// A frame is a SIF in memory, but for its partition, which is a hole of so many bytes.
-type frame struct {
-	head [PartitionOffset]byte
-	hole int64
-	tail []byte
-}
-
-func (f *frame) WriteAt(p []byte, off int64) (int, error) {
-	end := off + int64(len(p))
-	after := PartitionOffset + f.hole
-	switch {
-	case off >= 0 && end <= PartitionOffset:
-		return copy(f.head[off:], p), nil
-	case off >= after:
-		if grow := end - after - int64(len(f.tail)); grow > 0 {
-			f.tail = append(f.tail, make([]byte, grow)...)
-		}
-		return copy(f.tail[off-after:], p), nil
+	if err != nil {
+		return nil, fmt.Errorf("sif: write: %w", err)
 	}
-	return 0, fmt.Errorf("sif: write %d bytes at %d: the partition is there", len(p), off)
+	return newResult(&plan.Result, f), nil
 }
-
-func (f *frame) ReadAt(p []byte, off int64) (int, error) {
-	return 0, fmt.Errorf("sif: read at %d: not while it is being written", off)
-}
-
-func (f *frame) Truncate(int64) error { return nil }

@@ -3,7 +3,6 @@ package sif
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,9 +10,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
-	"time"
 
-	"github.com/google/uuid"
 	"github.com/sylabs/sif/v2/pkg/sif"
 
 	"github.com/nix2img/nix2img/image"
@@ -21,23 +18,17 @@ import (
 	"github.com/nix2img/nix2img/squashfs"
 )
 
-// PartitionOffset is where the root file system lies in a SIF of this package:
-// the first multiple of 4096 after the header and 48 descriptors.
-const PartitionOffset = 32768
-
 // Names of the objects that follow the partition.
 const (
 	RecordName  = "nix2img.json"          // the build record
 	inspectName = "inspect-metadata.json" // the name is the runtimes' choice
 )
 
-// launchScript makes the kernel start the runtime when the file itself is executed.
-// The format has room for 31 bytes.
-const launchScript = "#!/usr/bin/env run-singularity\n"
-
 // Options is what decides the bytes. The zero value is ready to use.
 type Options struct {
-	squash.Options
+	// Squashfs says how the root file system is encoded. Its ModTime is overridden by the time
+	// at which the image's configuration says it was created.
+	Squashfs squashfs.Options
 	// OCI makes an OCI-SIF, which SingularityCE 4 runs with --oci: see the package comment.
 	OCI bool
 }
@@ -65,149 +56,69 @@ type Extent struct {
 //
 // When Write fails, what it has written is of no use.
 // The caller marks a finished file as executable, so that it can be started by its name,
-// and gives it its final name only then.
+// and gives it its final name only then, as [WriteFile] does.
 func Write(ctx context.Context, f squashfs.File, img *image.Image, opts *Options, rt *Runtime) (*Result, error) {
 	if opts == nil {
 		opts = new(Options)
 	}
-	if rt == nil {
-		rt = new(Runtime)
-	}
-	if err := checkConfig(img); err != nil {
+	if err := check(img); err != nil {
 		return nil, err
 	}
 	if err := f.Truncate(0); err != nil {
 		return nil, fmt.Errorf("sif: write: %w", err)
 	}
-	root, err := squash.Write(ctx, window{f, PartitionOffset}, img, &opts.Options, rt)
+	root, err := squash.Write(ctx, window{f, PartitionOffset}, img, &squash.Options{Squashfs: opts.Squashfs}, rt)
 	if err != nil {
 		return nil, err
 	}
-	return finish(ctx, f, io.NewSectionReader(f, PartitionOffset, root.Size), opts, root)
+	fr, err := opts.frame(ctx, io.NewSectionReader(f, PartitionOffset, root.Size), root)
+	if err != nil {
+		return nil, err
+	}
+	if err := fr.writeAround(f); err != nil {
+		return nil, err
+	}
+	return newResult(root, fr), nil
 }
 
-// finish writes all but the partition.
-func finish(ctx context.Context, f squashfs.File, partition io.ReaderAt, opts *Options, root *squash.Result) (*Result, error) {
-	write := writeNative
-	if opts.OCI {
-		write = writeOCI
-	}
-	size, err := write(ctx, f, partition, root)
-	if err != nil {
-		return nil, err
-	}
+func newResult(root *squash.Result, f *frame) *Result {
 	return &Result{
 		ID:        root.ID,
-		Size:      size,
+		Size:      f.size(),
 		Partition: Extent{PartitionOffset, root.Size},
 		Record:    root.Record,
 		Notes:     root.Notes,
-	}, nil
+	}
 }
 
-// writeNative writes what a SIF has round its partition, and returns the size of the file.
-func writeNative(_ context.Context, f squashfs.File, partition io.ReaderAt, root *squash.Result) (int64, error) {
-	metadata, err := inspectMetadata(partition)
+// frame makes what goes round a root file system, which partition reads.
+func (o *Options) frame(ctx context.Context, partition io.ReaderAt, root *squash.Result) (*frame, error) {
+	f, err := newFrame(root.ID, root.Record.Config.Created, root.Size)
 	if err != nil {
-		return 0, fmt.Errorf("sif: read back the partition: %w", err)
+		return nil, err
+	}
+	if o.OCI {
+		return f, f.addOCI(ctx, partition, root.Record)
+	}
+	return f, f.addNative(partition, root.Record)
+}
+
+// addNative adds what a SIF has beside its partition.
+func (f *frame) addNative(partition io.ReaderAt, r *image.Record) error {
+	if err := f.addPartition(r.Architecture); err != nil {
+		return err
 	}
 	var record bytes.Buffer
-	if _, err := root.Record.WriteTo(&record); err != nil {
-		return 0, err
+	if _, err := r.WriteTo(&record); err != nil {
+		return err
 	}
-	return create(f, &layout{
-		imageID:   root.ID,
-		arch:      root.Record.Architecture,
-		created:   root.Record.Config.Created,
-		partition: root.Size,
-		objects: []object{
-			{RecordName, record.Bytes()},
-			{inspectName, metadata},
-		},
-	})
-}
-
-// layout is what goes round a partition that has already been written.
-type layout struct {
-	imageID   string
-	arch      string // Go's name
-	created   time.Time
-	partition int64 // bytes
-	objects   []object
-}
-
-type object struct {
-	name string
-	json []byte
-}
-
-// create writes header, descriptors and objects round the partition in f,
-// and returns the size of the file.
-func create(f squashfs.File, l *layout) (size int64, err error) {
-	id, err := newUUID(l.imageID)
+	f.add(sif.DataGenericJSON, RecordName, nil, record.Bytes())
+	metadata, err := inspectMetadata(partition)
 	if err != nil {
-		return 0, err
+		return fmt.Errorf("sif: read back the partition: %w", err)
 	}
-	if err := checkArch(l.arch); err != nil {
-		return 0, err
-	}
-	created := l.created
-	if created.IsZero() {
-		created = time.Unix(1, 0)
-	}
-
-	part, err := sif.NewDescriptorInput(sif.DataPartition, inPlace(l.partition),
-		sif.OptObjectName("squashfs"),
-		sif.OptPartitionMetadata(sif.FsSquash, sif.PartPrimSys, l.arch))
-	if err != nil {
-		return 0, fmt.Errorf("sif: describe the partition: %w", err)
-	}
-	inputs := []sif.DescriptorInput{part}
-	for _, o := range l.objects {
-		in, err := sif.NewDescriptorInput(sif.DataGenericJSON, bytes.NewReader(o.json),
-			sif.OptObjectName(o.name))
-		if err != nil {
-			return 0, fmt.Errorf("sif: describe %s: %w", o.name, err)
-		}
-		inputs = append(inputs, in)
-	}
-
-	c, err := sif.CreateContainer(container{f, io.NewOffsetWriter(f, 0)},
-		sif.OptCreateWithLaunchScript(launchScript),
-		sif.OptCreateWithID(id.String()),
-		sif.OptCreateWithTime(created),
-		sif.OptCreateWithCloseOnUnload(false),
-		sif.OptCreateWithDescriptors(inputs...))
-	if err != nil {
-		return 0, fmt.Errorf("sif: write: %w", err)
-	}
-	first, err := c.GetDescriptor(sif.WithPartitionType(sif.PartPrimSys))
-	if err != nil {
-		return 0, fmt.Errorf("sif: write: %w", err)
-	}
-	if first.Offset() != PartitionOffset {
-		return 0, fmt.Errorf("sif: write: partition at offset %d, want %d", first.Offset(), PartitionOffset)
-	}
-	return c.DataOffset() + c.DataSize(), c.UnloadContainer()
-}
-
-// inPlace stands for an object of so many bytes that already lies where it belongs.
-//
-// It rests on io.Copy, by which the sif library writes objects,
-// preferring a source's own WriteTo and seeking to the object's offset before.
-// A test guards this; Read fails so that a change cannot pass unnoticed.
-type inPlace int64
-
-func (n inPlace) WriteTo(io.Writer) (int64, error) { return int64(n), nil }
-
-func (n inPlace) Read([]byte) (int, error) {
-	return 0, errors.New("partition is being copied, but it lies in its place")
-}
-
-// container is a file as the sif library wants it.
-type container struct {
-	squashfs.File
-	io.WriteSeeker
+	f.add(sif.DataGenericJSON, inspectName, nil, metadata)
+	return nil
 }
 
 // window is the part of a file that begins at off.
@@ -240,42 +151,14 @@ func (w window) Truncate(size int64) error {
 	return w.f.Truncate(w.off + size)
 }
 
-// newUUID makes a UUID of an image ID.
-func newUUID(imageID string) (uuid.UUID, error) {
-	digits, ok := strings.CutPrefix(imageID, "sha256:")
-	digest, err := hex.DecodeString(digits)
-	if !ok || err != nil || len(digest) != 32 {
-		return uuid.Nil, fmt.Errorf("sif: image ID %q is not sha256: and 64 hexadecimal digits", imageID)
+// check finds out early what cannot be written.
+func check(img *image.Image) error {
+	if img == nil || img.Closure == nil {
+		return errors.New("sif: write: the image has no closure")
 	}
-	id := uuid.UUID(digest[:16])
-	id[6] = id[6]&0x0f | 0x80 // version 8
-	id[8] = id[8]&0x3f | 0x80 // variant of RFC 9562
-	return id, nil
-}
-
-// An ArchError is returned for an architecture that the format has no code for.
-type ArchError struct {
-	Arch string // Go's name
-}
-
-func (e *ArchError) Error() string {
-	return fmt.Sprintf("sif: architecture %q: the format has no code for it", e.Arch)
-}
-
-// checkConfig finds out early whether the architecture that is asked for has a code.
-// All those that can be found in a closure have one.
-func checkConfig(img *image.Image) error {
-	if arch := img.Config.Arch; arch != "" {
-		return checkArch(arch)
-	}
-	return nil
-}
-
-func checkArch(arch string) error {
-	_, err := sif.NewDescriptorInput(sif.DataPartition, nil,
-		sif.OptPartitionMetadata(sif.FsSquash, sif.PartPrimSys, arch))
-	if err != nil {
-		return &ArchError{arch}
+	if arch := img.Config.Arch; arch != "" { // all those that can be found in a closure have a code
+		_, err := newArch(arch)
+		return err
 	}
 	return nil
 }

@@ -275,7 +275,7 @@ func (b *builder) toStdout(ctx context.Context, img *image.Image, opts *squash.O
 	w = ctxio.Writer(ctx, w)
 	res, err := b.render(stdoutName, img, func(rt *squash.Runtime) (*sif.Result, error) {
 		if b.sif {
-			return sif.Stream(ctx, w, img, &sif.Options{Options: *opts, OCI: b.ociSIF}, rt)
+			return sif.Stream(ctx, w, img, &sif.Options{Squashfs: opts.Squashfs, OCI: b.ociSIF}, rt)
 		}
 		plan, err := squash.Prepare(ctx, img, opts, rt)
 		if err != nil {
@@ -316,7 +316,7 @@ func (b *builder) write(ctx context.Context, f *tempfile.File, img *image.Image,
 	return b.render(f.Path(), img, func(rt *squash.Runtime) (*sif.Result, error) {
 		rt.Reserve = f.Reserve
 		if b.sif {
-			return sif.Write(ctx, f, img, &sif.Options{Options: *opts, OCI: b.ociSIF}, rt)
+			return sif.Write(ctx, f, img, &sif.Options{Squashfs: opts.Squashfs, OCI: b.ociSIF}, rt)
 		}
 		s, err := squash.Write(ctx, f, img, opts, rt)
 		return bare(s), err
