@@ -1,10 +1,11 @@
 // Package sif writes and reads an image as a SIF file:
 // the format of SingularityCE and Apptainer, one file that is run as it lies.
 //
-// [Write] makes a SIF of an [image.Image]; [Read] says what one contains.
+// [WriteFile] makes a SIF of an [image.Image]; [Read] says what one contains.
 //
-//	f, err := os.Create("hello.sif")
-//	res, err := sif.Write(ctx, f, img, nil, nil)
+//	res, err := sif.WriteFile(ctx, "hello.sif", img, nil, nil)
+//
+// [Write] writes to other things than files, and [Stream] to a pipe.
 //
 // # The file
 //
@@ -22,6 +23,9 @@
 //	       inspect-metadata.json
 //	                       labels, environment and run script as the runtimes'
 //	                       "inspect" shows them without starting a container
+//
+// The other descriptors are free, for signatures and what else may follow.
+// All objects are in group 1, because a signature is for a group.
 //
 // The partition can be mounted as it is:
 //

@@ -44,16 +44,10 @@ func run(ctx context.Context, arg, name string) error {
 	}
 	c.Files = closure.DirFS("/nix/store")
 
-	// Unlike the command, this leaves a partial file behind if it fails.
-	out, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o755)
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	result, err := sif.Write(ctx, out, &image.Image{Closure: c}, nil, nil)
+	result, err := sif.WriteFile(ctx, name, &image.Image{Closure: c}, nil, nil)
 	if err != nil {
 		return err
 	}
 	fmt.Println(result.ID)
-	return out.Close()
+	return nil
 }

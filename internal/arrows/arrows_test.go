@@ -48,7 +48,7 @@ var arrows = map[string][]string{
 		"github.com/google/go-containerregistry/pkg/v1/static", "github.com/google/go-containerregistry/pkg/v1/types",
 	},
 
-	"sif": {"internal/ctxio", "image", "image/squash", "squashfs", "github.com/sylabs/sif/v2/pkg/sif",
+	"sif": {"internal/ctxio", "internal/tempfile", "image", "image/squash", "squashfs", "github.com/sylabs/sif/v2/pkg/sif",
 		"github.com/google/go-containerregistry/pkg/v1", "github.com/google/go-containerregistry/pkg/v1/types"},
 
 	"internal/ctxio":    {},
