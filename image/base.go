@@ -5,10 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/nix2img/nix2img/internal/vfs"
 )
 
 // A ConflictError reports that a file that the user adds has no place in the image.
@@ -81,7 +84,7 @@ var compatLinks = []struct{ name, target string }{
 // Names that are not UTF-8 are valid.
 // Errors about files that cannot be added are [*ConflictError].
 func (r *Resolved) Base(ctx context.Context, rec *Record) (fs.FS, error) {
-	t := newTree()
+	t := newBaseTree()
 	t.mkdir(0o755, baseDirs...)
 	t.mkdir(0o755, r.storeName())
 	t.mkdir(0o777|fs.ModeSticky, "tmp", "var/tmp")
@@ -114,13 +117,16 @@ func (r *Resolved) Base(ctx context.Context, rec *Record) (fs.FS, error) {
 	if err := r.addWorkingDir(t); err != nil {
 		return nil, err
 	}
-	return t, nil
+	if t.err != nil {
+		return nil, t.err
+	}
+	return t.Tree, nil
 }
 
 // storeName returns the store directory as [io/fs] spells it.
 func (r *Resolved) storeName() string { return strings.TrimPrefix(r.store.dir, "/") }
 
-func (r *Resolved) addClosureLinks(t *tree) {
+func (r *Resolved) addClosureLinks(t *baseTree) {
 	if r.Shell != "" {
 		t.symlink("bin/sh", r.Shell)
 	}
@@ -140,7 +146,7 @@ func (r *Resolved) addClosureLinks(t *tree) {
 }
 
 // addFiles merges what the user adds.
-func (r *Resolved) addFiles(ctx context.Context, t *tree) error {
+func (r *Resolved) addFiles(ctx context.Context, t *baseTree) error {
 	files := r.image.Files
 	if files == nil {
 		return nil
@@ -165,28 +171,23 @@ func (r *Resolved) addFiles(ctx context.Context, t *tree) error {
 	return wrap(err, "image: add files")
 }
 
-func addedNode(files fs.FS, name string, info fs.FileInfo) (*node, error) {
+func addedNode(files fs.FS, name string, info fs.FileInfo) (*vfs.Node, error) {
 	const kept = fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
-	n := &node{mode: info.Mode() & (fs.ModeType | kept), added: true}
-	switch n.Type() {
+	mode := info.Mode() & (fs.ModeType | kept)
+	switch mode.Type() {
 	case 0:
-		n.fsys, n.path, n.size = files, name, info.Size()
+		return vfs.NewOpened(mode, info.Size(), func() (io.ReadCloser, error) { return files.Open(name) }), nil
 	case fs.ModeDir:
+		return vfs.NewDir(mode), nil
 	case fs.ModeSymlink:
-		n.mode = fs.ModeSymlink | 0o777
 		target, err := fs.ReadLink(files, name)
-		if err != nil {
-			return nil, err
-		}
-		n.data = []byte(target)
-	default:
-		return nil, fmt.Errorf("%s: neither a regular file, a folder, nor a symbolic link", name)
+		return vfs.NewSymlink(target), err
 	}
-	return n, nil
+	return nil, fmt.Errorf("%s: neither a regular file, a folder, nor a symbolic link", name)
 }
 
-func (r *Resolved) addFile(t *tree, name string, n *node) error {
-	conflict := func(base string) error { return &ConflictError{"/" + name, n.kind(), base} }
+func (r *Resolved) addFile(t *baseTree, name string, n *vfs.Node) error {
+	conflict := func(base string) error { return &ConflictError{"/" + name, kind(n), base} }
 	if strings.HasPrefix(name, r.storeName()+"/") {
 		return conflict("the store directory, which has nothing but the closure")
 	}
@@ -198,29 +199,26 @@ func (r *Resolved) addFile(t *tree, name string, n *node) error {
 	case old == nil, replaces(name, n):
 		t.put(name, n)
 	case old.IsDir() && n.IsDir():
-		if old.added { // made for a file that came first
-			old.mode = n.mode
-		}
 	default:
-		return conflict(old.kind() + " among the base files")
+		return conflict(kind(old) + " among the base files")
 	}
 	return nil
 }
 
 // replaces reports whether the user's node may take the place of the one that the base tree has.
-func replaces(name string, n *node) bool {
+func replaces(name string, n *vfs.Node) bool {
 	switch dir, base := path.Split(name); {
 	case name == "bin/sh", name == "usr/bin/env":
 		return !n.IsDir()
 	case dir == "etc/":
 		_, ok := etcFiles[base]
-		return ok && n.mode.IsRegular()
+		return ok && n.Mode().IsRegular()
 	}
 	return false
 }
 
-func (n *node) kind() string {
-	switch n.Type() {
+func kind(n *vfs.Node) string {
+	switch n.Mode().Type() {
 	case fs.ModeDir:
 		return "a folder"
 	case fs.ModeSymlink:
@@ -230,7 +228,7 @@ func (n *node) kind() string {
 }
 
 // addWorkingDir makes the working directory, unless it is there or in the closure.
-func (r *Resolved) addWorkingDir(t *tree) error {
+func (r *Resolved) addWorkingDir(t *baseTree) error {
 	dir := r.Config.WorkingDir
 	if dir == "" || dir == "/" {
 		return nil
@@ -249,8 +247,8 @@ func (r *Resolved) addWorkingDir(t *tree) error {
 	name := dir[1:]
 	for prefix := name; prefix != "."; prefix = path.Dir(prefix) {
 		if n := t.get(prefix); n != nil {
-			if !n.IsDir() && !(n.Type() == fs.ModeSymlink && prefix == name) {
-				return fail("/" + prefix + " is " + n.kind())
+			if !n.IsDir() && !(n.Mode().Type() == fs.ModeSymlink && prefix == name) {
+				return fail("/" + prefix + " is " + kind(n))
 			}
 			break
 		}

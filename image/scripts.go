@@ -9,7 +9,7 @@ import "strings"
 // When they make a SIF of an image in another format
 // they write 01-base, 90-environment, 95-apps, 99-base and 99-runtimevars anew,
 // so those cannot have anything of our own.
-func (r *Resolved) addScripts(t *tree) error {
+func (r *Resolved) addScripts(t *baseTree) error {
 	const env = ".singularity.d/env/"
 	t.write(env+"10-nix2img.sh", 0o755, envScript(r.Config.Env))
 	t.write(env+"99-base.sh", 0o755, baseScript)

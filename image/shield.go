@@ -138,7 +138,7 @@ func (r *Resolved) resolveShield() error {
 }
 
 // addLibraries adds the folders of links.
-func (r *Resolved) addLibraries(t *tree) {
+func (r *Resolved) addLibraries(t *baseTree) {
 	add := func(dir string, links []libraryLink) {
 		for _, l := range links {
 			t.symlink(strings.TrimPrefix(dir, "/")+"/"+l.soname, l.path)

@@ -11,9 +11,11 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/internal/elf"
+	"github.com/nix2img/nix2img/internal/vfs"
 )
 
 // store looks for things in a closure's files.
@@ -36,8 +38,6 @@ func newStore(c *closure.Closure) *store {
 	return s
 }
 
-const maxLinks = 40 // symbolic links followed for one path, as in Linux
-
 // cut returns the part of an absolute path below the store directory.
 func (s *store) cut(abs string) (string, bool) {
 	return strings.CutPrefix(abs, s.dir+"/")
@@ -47,65 +47,45 @@ func (s *store) cut(abs string) (string, bool) {
 // It returns the name by which s.files knows the file.
 // Links that leave the store lead to an error that wraps [fs.ErrNotExist].
 func (s *store) stat(abs string) (name string, info fs.FileInfo, err error) {
-	fail := func(err error) (string, fs.FileInfo, error) {
+	at, rest, err := s.Absolute(place{}, abs)
+	if err == nil {
+		at, err = vfs.Walk(s, at, rest, true)
+	}
+	if err == nil && at.name == "" || err == syscall.ENOTDIR || err == syscall.ELOOP {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
 		return "", nil, fmt.Errorf("image: look up %s: %w", abs, err)
 	}
-	rest, ok := s.cut(abs)
+	return at.name, at.info, nil
+}
+
+// A place is a file in the store, as [vfs.Walk] goes to it. That of the store directory is empty.
+type place struct {
+	name string
+	info fs.FileInfo
+}
+
+func (s *store) Entry(dir place, name string) (place, fs.FileMode, error) {
+	name = path.Join(dir.name, name)
+	info, err := fs.Lstat(s.files, name)
+	if err != nil {
+		return place{}, 0, err
+	}
+	return place{name, info}, info.Mode(), nil
+}
+
+func (s *store) Target(link place) (string, error) { return fs.ReadLink(s.files, link.name) }
+
+// Above fails: the closure has nothing above the store directory.
+func (s *store) Above(place) (place, error) { return place{}, fs.ErrNotExist }
+
+func (s *store) Absolute(_ place, target string) (place, string, error) {
+	rest, ok := s.cut(target)
 	if !ok {
-		return fail(fs.ErrNotExist)
+		return place{}, "", fs.ErrNotExist
 	}
-	var done []string
-	todo := strings.Split(rest, "/")
-	for links := 0; len(todo) > 0; {
-		elem := todo[0]
-		todo = todo[1:]
-		switch elem {
-		case "", ".":
-			continue
-		case "..":
-			if len(done) == 0 {
-				return fail(fs.ErrNotExist)
-			}
-			done = done[:len(done)-1]
-			info = nil
-			continue
-		}
-		name := path.Join(strings.Join(done, "/"), elem)
-		if info, err = fs.Lstat(s.files, name); err != nil {
-			return fail(err)
-		}
-		if info.Mode().Type() != fs.ModeSymlink {
-			if !info.IsDir() && len(todo) > 0 {
-				return fail(fs.ErrNotExist)
-			}
-			done = append(done, elem)
-			continue
-		}
-		if links++; links > maxLinks {
-			return fail(fs.ErrNotExist)
-		}
-		target, err := fs.ReadLink(s.files, name)
-		if err != nil {
-			return fail(err)
-		}
-		if path.IsAbs(target) {
-			if target, ok = s.cut(target); !ok {
-				return fail(fs.ErrNotExist)
-			}
-			done = nil
-		}
-		todo = append(strings.Split(target, "/"), todo...)
-	}
-	if len(done) == 0 {
-		return fail(fs.ErrNotExist)
-	}
-	name = strings.Join(done, "/")
-	if info == nil {
-		if info, err = fs.Lstat(s.files, name); err != nil {
-			return fail(err)
-		}
-	}
-	return name, info, nil
+	return place{}, rest, nil
 }
 
 // exists reports whether an absolute path in the store leads to a regular file,

@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"path"
 	"strings"
-	"time"
 )
 
 // magic is the string that starts an archive.
@@ -17,9 +16,6 @@ const (
 	maxTarget = 4095
 	maxPath   = 4095
 )
-
-// modTime is the modification time that files have in a store.
-var modTime = time.Unix(1, 0)
 
 // Header describes a node of an archive.
 type Header struct {
@@ -40,8 +36,7 @@ type Header struct {
 
 // FileInfo describes the node as a file system would.
 func (h *Header) FileInfo() fs.FileInfo {
-	name := path.Base(h.Path)
-	return fileInfo{name, &node{name: name, mode: h.Mode, size: h.Size, target: h.LinkTarget}}
+	return newNode(h, nil).Info(path.Base(h.Path))
 }
 
 // FormatError reports that an archive is not what it should be.

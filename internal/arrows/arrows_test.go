@@ -19,7 +19,7 @@ const module = "github.com/nix2img/nix2img/"
 // Those of this module are named without the module's path.
 var arrows = map[string][]string{
 	"closure":         {},
-	"closure/nar":     {},
+	"closure/nar":     {"internal/vfs"},
 	"closure/narhash": {"closure", "closure/nar", "internal/par"},
 	"closure/nixdb":   {"closure", "modernc.org/sqlite", "modernc.org/sqlite/lib"},
 	"closure/export":  {"closure", "closure/nar"},
@@ -30,7 +30,7 @@ var arrows = map[string][]string{
 
 	"squashfs": {"internal/codec", "internal/par", "internal/reflink"},
 
-	"image":        {"closure", "image/gpu", "internal/elf"},
+	"image":        {"closure", "image/gpu", "internal/elf", "internal/vfs"},
 	"image/gpu":    {"internal/elf", "internal/par", "github.com/klauspost/compress/zstd"},
 	"image/squash": {"internal/ctxio", "image", "image/gpu", "squashfs", "closure", "closure/narhash", "internal/cas"},
 	"image/oci": {
@@ -51,6 +51,7 @@ var arrows = map[string][]string{
 	"sif": {"internal/ctxio", "internal/tempfile", "image", "image/squash", "squashfs", "github.com/sylabs/sif/v2/pkg/sif",
 		"github.com/google/go-containerregistry/pkg/v1", "github.com/google/go-containerregistry/pkg/v1/types"},
 
+	"internal/vfs":      {},
 	"internal/ctxio":    {},
 	"internal/par":      {},
 	"internal/reflink":  {"golang.org/x/sys/unix"},
