@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/nix2img/nix2img/image/inspect"
 	"github.com/nix2img/nix2img/internal/elf"
 )
 
@@ -21,12 +22,12 @@ const (
 
 // scanner looks for GPU code and the names of libraries in one file after the other.
 //
-// It goes through a file in windows, which it reads itself or is given.
+// It goes through a file in windows.
 // What it takes for a container, it walks through by the headers, and steps over:
 // a library of half a gigabyte that is mostly GPU code is mostly not read.
 type scanner struct {
 	ctx  context.Context
-	r    io.ReaderAt
+	r    *inspect.File
 	size int64
 
 	// the window: buf[:n] is what lies at base
@@ -34,7 +35,6 @@ type scanner struct {
 	base  int64
 	n     int
 	small [maxEntryID]byte // what is read outside of it
-	given int64            // bytes of the file that feed has been given
 
 	// Up to these offsets, containers and names have been looked for.
 	found, named int64
@@ -88,9 +88,9 @@ const (
 var scanners = sync.Pool{New: func() any { return &scanner{buf: make([]byte, windowSize)} }}
 
 // reset begins with another file.
-func (s *scanner) reset(ctx context.Context, r io.ReaderAt, size int64) {
+func (s *scanner) reset(ctx context.Context, r *inspect.File) {
 	*s = scanner{
-		ctx: ctx, r: r, size: size, buf: s.buf, entries: s.entries, index: s.index, heads: s.heads,
+		ctx: ctx, r: r, size: r.Size, buf: s.buf, entries: s.entries, index: s.index, heads: s.heads,
 		rows: make(map[entry]*count), shapes: make(map[string]*shape),
 		names: make(map[string]bool), marks: make(map[Mark]bool),
 	}
@@ -145,15 +145,18 @@ func within(extents []extent, off int64) bool {
 	return slices.ContainsFunc(extents, func(e extent) bool { return e.from <= off && off < e.to })
 }
 
-// fill moves the window.
-func (s *scanner) fill(base int64) error {
-	if base == s.base && s.n > 0 {
-		return nil
+// slide moves the window on, so that it begins at base. What is not in it yet is read, and what lies between is not.
+func (s *scanner) slide(base int64) error {
+	end := s.base + int64(s.n)
+	kept := max(0, end-base)
+	copy(s.buf, s.buf[int64(s.n)-kept:s.n])
+	if err := s.r.Skip(base - end); err != nil {
+		return err
 	}
-	n, err := s.r.ReadAt(s.buf[:min(windowSize, s.size-base)], base)
-	s.base, s.n = base, n
-	if err == io.EOF {
-		err = nil
+	n, err := io.ReadFull(s.r, s.buf[kept:min(windowSize, s.size-base)])
+	s.base, s.n = base, int(kept)+n
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		s.size, err = base+int64(s.n), nil // it has become shorter
 	}
 	return err
 }
@@ -172,45 +175,14 @@ func (s *scanner) view(off int64, n int) ([]byte, error) {
 }
 
 // scan goes through the whole file.
-func (s *scanner) scan() error {
-	for off := int64(0); off < s.size; {
-		if err := s.fill(off); err != nil {
+func (s *scanner) scan() (err error) {
+	for next := int64(0); next < s.size; {
+		if err := s.slide(next); err != nil {
 			return err
 		}
-		if s.n == 0 {
-			break // the file has become shorter
-		}
-		var err error
-		if off, err = s.look(); err != nil {
+		if next, err = s.look(); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// feed does what scan does, for a file that comes bit by bit.
-func (s *scanner) feed(p []byte) error {
-	for len(p) > 0 {
-		end := s.base + int64(s.n)
-		if s.given < end { // there is nothing to look for before the window
-			k := min(end-s.given, int64(len(p)))
-			s.given += k
-			p = p[k:]
-			continue
-		}
-		k := copy(s.buf[s.n:], p)
-		s.n += k
-		s.given += int64(k)
-		p = p[k:]
-		if s.n < len(s.buf) && s.given < s.size {
-			continue
-		}
-		next, err := s.look()
-		if err != nil {
-			return err
-		}
-		kept := max(0, s.given-next)
-		s.base, s.n = next, copy(s.buf, s.buf[s.n-int(kept):s.n])
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ var arrows = map[string][]string{
 	"squashfs": {"internal/codec", "internal/par", "internal/reflink"},
 
 	"image":        {"closure", "image/gpu", "internal/elf", "internal/vfs"},
-	"image/gpu":    {"internal/elf", "internal/par", "github.com/klauspost/compress/zstd"},
+	"image/gpu":    {"image/inspect", "internal/elf", "github.com/klauspost/compress/zstd"},
 	"image/squash": {"internal/ctxio", "image", "image/gpu", "squashfs", "closure", "closure/narhash", "internal/cas"},
 	"image/oci": {
 		"internal/ctxio",
@@ -39,6 +39,8 @@ var arrows = map[string][]string{
 		"github.com/google/go-containerregistry/pkg/v1", "github.com/google/go-containerregistry/pkg/v1/partial",
 		"github.com/google/go-containerregistry/pkg/v1/types",
 	},
+
+	"image/inspect": {"internal/par"},
 
 	"image/oci/registry": {
 		"internal/ctxio",

@@ -1,4 +1,4 @@
-package gpu
+package inspect
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ const MaxSpooled = 1 << 30
 // heldSize is how many bytes a file has, at most, whose copy is in memory.
 const heldSize = 8 << 20
 
-// A Spool has the copies of files that an [ObserveStream] wants to go back in:
+// A Spool has the copies of files that an Observer wants to go back in:
 // in memory, those of more than 8 MiB in temporary files.
 // Observers may share one, for its memory, whether they are at work at the same time or not.
 type Spool struct {
