@@ -5,6 +5,9 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"syscall"
+
+	"github.com/nix2img/nix2img/internal/vfs"
 )
 
 var (
@@ -13,12 +16,7 @@ var (
 	_ fs.ReadLinkFS = (*FS)(nil)
 )
 
-// maxLinks is how many symbolic links one name may lead through, as in Linux.
-const maxLinks = 40
-
 var (
-	errLinks  = errors.New("too many levels of symbolic links")
-	errNotDir = errors.New("not a directory")
 	errIsDir  = errors.New("is a directory")
 	errNotReg = errors.New("not a regular file")
 )
@@ -31,94 +29,56 @@ type location struct {
 
 // locate finds a file. If follow is set, it is not a symbolic link.
 func (fsys *FS) locate(name string, follow bool) (at location, err error) {
-	if !validPath(name) {
+	if !vfs.ValidName(name) {
 		return at, fs.ErrInvalid
 	}
 	// Begin at the deepest directory on the way that is known.
-	var dir *directory
-	rest := name
 	for i := strings.LastIndexByte(name, '/'); i > 0; i = strings.LastIndexByte(name[:i], '/') {
 		if d, ok := fsys.dirCache.peek(name[:i]); ok {
-			dir, rest = d, name[i+1:]
-			break
+			return vfs.Walk(namespace{fsys}, location{d, -1}, name[i+1:], follow)
 		}
 	}
-	if dir == nil {
-		if dir, err = fsys.root(); err != nil {
-			return at, err
-		}
+	root, err := fsys.root()
+	if err != nil {
+		return at, err
 	}
-
-	for links := 0; ; {
-		var elem string
-		elem, rest, _ = strings.Cut(rest, "/")
-		switch elem {
-		case "", ".":
-			if rest == "" {
-				return location{dir, -1}, nil
-			}
-			continue
-		case "..":
-			// There are no links in dir.name.
-			up, err := fsys.locate(path.Dir(dir.name), false)
-			if err != nil {
-				return at, err
-			}
-			if dir, err = fsys.enter(up); err != nil {
-				return at, err
-			}
-			if rest == "" {
-				return location{dir, -1}, nil
-			}
-			continue
-		}
-		i, ok := dir.find(elem)
-		if !ok {
-			return at, fs.ErrNotExist
-		}
-		at = location{dir, i}
-		switch kind := dir.entries[i].kind; {
-		case kind == typeSymlink && (follow || rest != ""):
-			if links++; links > maxLinks {
-				return at, errLinks
-			}
-			fi, err := fsys.stat(dir, i, elem)
-			if err != nil {
-				return at, err
-			}
-			if fi.target[0] == '/' {
-				if dir, err = fsys.root(); err != nil {
-					return at, err
-				}
-			}
-			rest = fi.target + "/" + rest
-		case rest == "":
-			return at, nil
-		case kind != typeDir:
-			return at, errNotDir
-		default:
-			if dir, err = fsys.child(dir, i); err != nil {
-				return at, err
-			}
-		}
-	}
+	return vfs.Walk(namespace{fsys}, location{root, -1}, name, follow)
 }
 
-// validPath is [fs.ValidPath] for names that need not be UTF-8.
-func validPath(name string) bool {
-	if name == "." {
-		return true
+// namespace is an image as [vfs.Walk] sees it.
+type namespace struct{ fsys *FS }
+
+func (ns namespace) Entry(at location, name string) (location, fs.FileMode, error) {
+	dir, err := ns.fsys.enter(at)
+	if err != nil {
+		return at, 0, err
 	}
-	for {
-		elem, rest, more := strings.Cut(name, "/")
-		if elem == "" || elem == "." || elem == ".." {
-			return false
-		}
-		if !more {
-			return true
-		}
-		name = rest
+	i, ok := dir.find(name)
+	if !ok {
+		return at, 0, fs.ErrNotExist
 	}
+	return location{dir, i}, kindModes[dir.entries[i].kind], nil
+}
+
+func (ns namespace) Target(link location) (string, error) {
+	fi, err := ns.fsys.info(link, "")
+	if err != nil {
+		return "", err
+	}
+	return fi.target, nil
+}
+
+func (ns namespace) Above(at location) (location, error) {
+	if at.index >= 0 {
+		return location{at.dir, -1}, nil
+	}
+	// There are no links in the names of directories.
+	return ns.fsys.locate(path.Dir(at.dir.name), false)
+}
+
+func (ns namespace) Absolute(_ location, target string) (location, string, error) {
+	root, err := ns.fsys.root()
+	return location{root, -1}, target, err
 }
 
 // enter returns the directory at a location.
@@ -127,7 +87,7 @@ func (fsys *FS) enter(at location) (*directory, error) {
 	case at.index < 0:
 		return at.dir, nil
 	case at.dir.entries[at.index].kind != typeDir:
-		return nil, errNotDir
+		return nil, syscall.ENOTDIR
 	}
 	return fsys.child(at.dir, at.index)
 }

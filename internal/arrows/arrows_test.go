@@ -18,7 +18,7 @@ const module = "github.com/nix2img/nix2img/"
 // arrows has, for every package, what it may import beside the standard library.
 // Those of this module are named without the module's path.
 var arrows = map[string][]string{
-	"closure":         {},
+	"closure":         {"internal/vfs"},
 	"closure/nar":     {"internal/vfs"},
 	"closure/narhash": {"closure", "closure/nar", "internal/par"},
 	"closure/nixdb":   {"closure", "modernc.org/sqlite", "modernc.org/sqlite/lib"},
@@ -28,7 +28,7 @@ var arrows = map[string][]string{
 		"github.com/klauspost/compress/zstd", "github.com/mikelolasagasti/xz", "github.com/pierrec/lz4/v4",
 	},
 
-	"squashfs": {"internal/codec", "internal/par", "internal/reflink"},
+	"squashfs": {"internal/codec", "internal/par", "internal/reflink", "internal/vfs"},
 
 	"image":        {"closure", "image/gpu", "internal/elf", "internal/vfs"},
 	"image/gpu":    {"image/inspect", "internal/elf", "github.com/klauspost/compress/zstd"},
