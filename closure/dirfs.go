@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/nix2img/nix2img/internal/vfs"
 )
 
 // DirFS returns a file system with the files of a store directory,
@@ -43,14 +45,7 @@ var (
 // It is not 0 because Python takes that for a reason to compile everything again.
 var modTime = time.Unix(1, 0)
 
-var (
-	errKind      = errors.New("neither a regular file, a directory, nor a symbolic link")
-	errLink      = errors.New("symbolic link leads out of the file system")
-	errManyLinks = errors.New("too many symbolic links")
-)
-
-// maxLinks is how many symbolic links Open and Stat follow.
-const maxLinks = 40
+var errKind = errors.New("neither a regular file, a directory, nor a symbolic link")
 
 type dirFS struct {
 	dir string
@@ -164,7 +159,7 @@ func (d *dirFS) lstat(name, base string) (fs.FileInfo, error) {
 
 // isPlain reports whether a name is known to have no links in its directory.
 func (d *dirFS) isPlain(name string) bool {
-	if !validName(name) {
+	if !vfs.ValidName(name) {
 		return false
 	}
 	dir := path.Dir(name)
@@ -177,59 +172,59 @@ func (d *dirFS) resolve(op, name string, follow bool) (string, error) {
 	fail := func(err error) (string, error) {
 		return "", &fs.PathError{Op: op, Path: d.physical(name), Err: err}
 	}
-	if !validName(name) {
+	if !vfs.ValidName(name) {
 		return fail(fs.ErrInvalid)
 	}
-	done, todo := ".", name
-	for links := 0; todo != "." && todo != ""; {
-		var elem string
-		if dir, base := path.Split(todo); links == 0 && done == "." && d.isKnown(path.Clean(dir)) {
-			done, elem, todo = path.Clean(dir), base, ""
-		} else {
-			elem, todo, _ = strings.Cut(todo, "/")
-		}
-		switch elem {
-		case "", ".":
-			continue
-		case "..":
-			if done == "." {
-				return fail(errLink)
-			}
-			done = path.Dir(done)
-			continue
-		}
-		next := path.Join(done, elem)
-		if todo == "" && !follow {
-			return next, nil
-		}
-		raw, err := os.Lstat(d.physical(next))
-		if err != nil {
-			return fail(errors.Unwrap(err))
-		}
-		switch {
-		case raw.Mode().Type() == fs.ModeSymlink:
-			if links++; links > maxLinks {
-				return fail(errManyLinks)
-			}
-			target, err := os.Readlink(d.physical(next))
-			if err != nil {
-				return fail(errors.Unwrap(err))
-			}
-			if strings.HasPrefix(target, "/") {
-				return fail(errLink)
-			}
-			todo = target + "/" + todo
-		case raw.IsDir():
-			done = next
-			d.addKnown(next)
-		case todo != "":
-			return fail(syscall.ENOTDIR)
-		default:
-			done = next
-		}
+	dir, base := path.Split(name)
+	dir = path.Clean(dir)
+	from, rest := ".", name
+	if d.isKnown(dir) {
+		from, rest = dir, base
 	}
-	return done, nil
+	if !follow {
+		rest = strings.TrimSuffix(rest, base)
+	}
+	at, err := vfs.Walk(namespace{d}, from, rest, true)
+	if err != nil {
+		return fail(err)
+	}
+	if !follow {
+		at = path.Join(at, base)
+	}
+	return at, nil
 }
+
+// namespace is the directory as [vfs.Walk] sees it. Its files are plain names that are no links.
+type namespace struct{ d *dirFS }
+
+func (ns namespace) Entry(dir, name string) (string, fs.FileMode, error) {
+	name = path.Join(dir, name)
+	raw, err := os.Lstat(ns.d.physical(name))
+	if err != nil {
+		return "", 0, errors.Unwrap(err)
+	}
+	if raw.IsDir() {
+		ns.d.addKnown(name)
+	}
+	return name, raw.Mode(), nil
+}
+
+func (ns namespace) Target(link string) (string, error) {
+	target, err := os.Readlink(ns.d.physical(link))
+	if err != nil {
+		return "", errors.Unwrap(err)
+	}
+	return target, nil
+}
+
+func (ns namespace) Above(dir string) (string, error) {
+	if dir == "." {
+		return "", vfs.ErrOutside
+	}
+	return path.Dir(dir), nil
+}
+
+func (ns namespace) Absolute(_, _ string) (string, string, error) { return "", "", vfs.ErrOutside }
 
 func (d *dirFS) isKnown(dir string) bool {
 	d.mu.Lock()
@@ -244,23 +239,6 @@ func (d *dirFS) addKnown(dir string) {
 		clear(d.known)
 	}
 	d.known[dir] = true
-}
-
-// validName is fs.ValidPath without its demand for UTF-8,
-// but with one that operating systems have.
-func validName(name string) bool {
-	if name == "." {
-		return true
-	}
-	if strings.IndexByte(name, 0) >= 0 {
-		return false
-	}
-	for elem := range strings.SplitSeq(name, "/") {
-		if elem == "" || elem == "." || elem == ".." {
-			return false
-		}
-	}
-	return true
 }
 
 // normalInfo returns what a NAR would tell of a file.

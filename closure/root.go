@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/nix2img/nix2img/internal/vfs"
 )
 
 // ResolveRoot returns the store path that an argument of a user means:
@@ -58,45 +60,64 @@ func resolveRoot(arg, storeDir, root string) (Path, error) {
 	if dir, err := filepath.EvalSymlinks(stores[1]); err == nil {
 		stores = append(stores, dir)
 	}
-	done := "/" // what has been resolved, without links
-	for links := 0; ; {
-		var elem string
-		elem, todo, _ = strings.Cut(strings.TrimLeft(todo, "/"), "/")
-		if elem == "" {
-			return "", fmt.Errorf("not in the store %s", stores[1])
-		}
-		next := filepath.Join(done, elem)
-		for _, dir := range stores {
-			if p, ok, err := inStore(next, dir, storeDir); ok {
-				return p, err
-			}
-		}
-		info, err := os.Lstat(next)
-		if err != nil {
-			return "", err
-		}
-		if info.Mode().Type() != fs.ModeSymlink {
-			done = next
-			continue
-		}
-		if links++; links > maxLinks {
-			return "", errManyLinks
-		}
-		target, err := os.Readlink(next)
-		if err != nil {
-			return "", err
-		}
-		if filepath.IsAbs(target) {
-			if p, ok, err := inStore(target, storeDir, storeDir); ok {
-				return p, err
-			}
-			done = "/"
-			if _, ok := below(next, root); ok {
-				done = root
-			}
-		}
-		todo = target + "/" + todo
+	r := &rootResolver{storeDir: storeDir, root: root, stores: stores}
+	if _, err := vfs.Walk(r, "/", todo, true); err != errFound {
+		return "", cmp.Or(err, fmt.Errorf("not in the store %s", stores[1]))
 	}
+	return r.path, r.err
+}
+
+// errFound ends a walk.
+var errFound = errors.New("it leads into the store")
+
+// A rootResolver is this machine's file system as [vfs.Walk] sees it, until a name leads into the store.
+// Its files are paths without links.
+type rootResolver struct {
+	storeDir, root string
+	stores         []string // all names of the store directory
+
+	path Path // that has been found
+	err  error
+}
+
+func (r *rootResolver) Entry(dir, name string) (string, fs.FileMode, error) {
+	next := filepath.Join(dir, name)
+	for _, store := range r.stores {
+		if err := r.in(next, store); err != nil {
+			return "", 0, err
+		}
+	}
+	info, err := os.Lstat(next)
+	if err != nil {
+		return "", 0, err
+	}
+	return next, info.Mode(), nil
+}
+
+// in ends the walk if a path lies in a store.
+func (r *rootResolver) in(path, store string) (err error) {
+	var ok bool
+	if r.path, ok, r.err = inStore(path, store, r.storeDir); ok {
+		return errFound
+	}
+	return nil
+}
+
+func (r *rootResolver) Target(link string) (string, error) {
+	target, err := os.Readlink(link)
+	if err == nil && filepath.IsAbs(target) {
+		err = r.in(target, r.storeDir)
+	}
+	return target, err
+}
+
+func (r *rootResolver) Above(dir string) (string, error) { return filepath.Dir(dir), nil }
+
+func (r *rootResolver) Absolute(link, target string) (string, string, error) {
+	if _, ok := below(link, r.root); ok {
+		return r.root, target, nil
+	}
+	return "/", target, nil
 }
 
 // inStore returns the object that a path lies in or is, if that is below dir,
