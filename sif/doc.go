@@ -1,11 +1,13 @@
 // Package sif writes and reads an image as a SIF file:
 // the format of SingularityCE and Apptainer, one file that is run as it lies.
 //
-// [WriteFile] makes a SIF of an [image.Image]; [Read] says what one contains.
+// [WriteFile] makes a SIF of an [image.Image]; [OpenFile] reads one, whoever made it.
 //
 //	res, err := sif.WriteFile(ctx, "hello.sif", img, nil, nil)
+//	f, err := sif.OpenFile("hello.sif")
+//	fsys, err := f.FS() // the root file system
 //
-// [Write] writes to other things than files, and [Stream] to a pipe.
+// [Write] writes to other things than files, [Stream] to a pipe, and [Open] reads from other things than files.
 //
 // # The file
 //

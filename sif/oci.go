@@ -72,36 +72,48 @@ func imageConfig(r *image.Record, layer v1.Hash) *v1.ConfigFile {
 	}
 }
 
-// findLayer finds the root file system of an OCI-SIF: the layer of its only image, if that has but one
-// and it is a squashfs. Blobs are found by their digests.
-func findLayer(r io.ReaderAt, root Extent, blobs map[v1.Hash]Extent) (layer Extent, arch string, err error) {
-	index, err := readJSON[v1.IndexManifest](r, root)
+// findLayers finds the layers of an OCI-SIF. The only one of an image is its root file system, if it is a squashfs;
+// else it says what there is instead.
+func (f *File) findLayers() (no string) {
+	index, err := readJSON[v1.IndexManifest](f, f.index)
 	if err != nil {
-		return Extent{}, "", fmt.Errorf("root index: %w", err)
+		return fmt.Sprintf("cannot be found: root index: %v", err)
 	}
-	if len(index.Manifests) != 1 {
-		return Extent{}, "", nil
+	if n := len(index.Manifests); n != 1 {
+		return fmt.Sprintf("cannot be told: the OCI image index has %d images", n)
 	}
-	manifest, err := readJSON[v1.Manifest](r, blobs[index.Manifests[0].Digest])
+	manifest, err := readJSON[v1.Manifest](f, f.blobs[index.Manifests[0].Digest])
 	if err != nil {
-		return Extent{}, "", fmt.Errorf("manifest: %w", err)
+		return fmt.Sprintf("cannot be found: manifest: %v", err)
 	}
-	if len(manifest.Layers) != 1 || manifest.Layers[0].MediaType != squashfsLayer {
-		return Extent{}, "", nil
-	}
-	config, err := readJSON[v1.ConfigFile](r, blobs[manifest.Config.Digest])
+	config, err := readJSON[v1.ConfigFile](f, f.blobs[manifest.Config.Digest])
 	if err != nil {
-		return Extent{}, "", fmt.Errorf("configuration: %w", err)
+		return fmt.Sprintf("cannot be found: configuration: %v", err)
 	}
-	return blobs[manifest.Layers[0].Digest], config.Architecture, nil
+	f.Arch = config.Architecture
+	for _, l := range manifest.Layers {
+		f.Layers = append(f.Layers, Layer{string(l.MediaType), l.Digest.String(), f.blobs[l.Digest]})
+	}
+	if n := len(f.Layers); n != 1 {
+		return fmt.Sprintf("is in %d OCI layers, and only images of a single one are supported", n)
+	}
+	switch l := f.Layers[0]; {
+	case l.MediaType != string(squashfsLayer):
+		return fmt.Sprintf("is an OCI layer of type %q, and only squashfs is supported", l.MediaType)
+	case l.Size == 0:
+		return fmt.Sprintf("is not there: the file has no blob %s", l.Digest)
+	default:
+		f.Partition, f.FSType = l.Extent, sif.FsSquash.String()
+	}
+	return ""
 }
 
 // readJSON decodes an object of a file.
-func readJSON[T any](r io.ReaderAt, e Extent) (*T, error) {
+func readJSON[T any](f *File, e Extent) (*T, error) {
 	const most = 16 << 20
 	if e.Size == 0 || e.Size > most {
 		return nil, fmt.Errorf("%d bytes are not between 1 and %d", e.Size, most)
 	}
 	v := new(T)
-	return v, json.NewDecoder(io.NewSectionReader(r, e.Offset, e.Size)).Decode(v)
+	return v, json.NewDecoder(f.section(e)).Decode(v)
 }

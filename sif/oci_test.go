@@ -3,6 +3,7 @@ package sif
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -12,7 +13,6 @@ import (
 	"github.com/sylabs/sif/v2/pkg/sif"
 
 	"github.com/nix2img/nix2img/image/squash"
-	"github.com/nix2img/nix2img/squashfs"
 )
 
 var ociOptions = &Options{OCI: true}
@@ -138,29 +138,29 @@ func TestOCISameBytes(t *testing.T) {
 	}
 }
 
-func TestOCIRead(t *testing.T) {
+func TestOCIOpen(t *testing.T) {
 	m, res := ociSIF(t, nil)
-	info, err := Read(m)
+	info, err := Open(m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.Partition != res.Partition || info.FS != "Squashfs" || info.Arch != res.Record.Architecture || info.Record != nil {
+	if info.Partition != res.Partition || info.FSType != "Squashfs" || info.Arch != res.Record.Architecture || info.Record != nil {
 		t.Errorf("read %+v, wrote %+v", info, res)
 	}
-	if _, err := squashfs.Open(io.NewSectionReader(m, info.Partition.Offset, info.Partition.Size)); err != nil {
+	if _, err := info.FS(); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestOCIReadOther reads OCI-SIFs of which no root file system can be had.
-func TestOCIReadOther(t *testing.T) {
+// TestOCIOpenOther reads OCI-SIFs of which no root file system can be had.
+func TestOCIOpenOther(t *testing.T) {
 	for _, test := range []struct {
 		name, old, new, want string
 	}{
 		{"no JSON", `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index`, `["schemaVersion":2,"mediaType":"application/vnd.oci.image.index`, "root index"},
-		{"no layers", `"layers":[`, `"others":[`, ""},
-		{"a layer of another kind", `layer.v1.squashfs"`, `layer.v1.squashed"`, ""},
-		{"no manifest", `"manifests":[`, `"otherwise":[`, ""},
+		{"no layers", `"layers":[`, `"others":[`, "0 OCI layers"},
+		{"a layer of another kind", `layer.v1.squashfs"`, `layer.v1.squashed"`, "layer.v1.squashed"},
+		{"no manifest", `"manifests":[`, `"otherwise":[`, "0 images"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m, _ := ociSIF(t, nil)
@@ -169,15 +169,22 @@ func TestOCIReadOther(t *testing.T) {
 				t.Fatalf("%q is there %d times", test.old, n)
 			}
 			m.data = bytes.Replace(m.data, []byte(test.old), []byte(test.new), 1)
-			info, err := Read(m)
-			if test.want != "" {
-				if err == nil || !strings.Contains(err.Error(), test.want) {
-					t.Errorf("error %v, want %q", err, test.want)
-				}
-			} else if err != nil || info.Partition.Size != 0 {
-				t.Errorf("partition %+v, error %v", info, err)
-			}
+			checkNoFS(t, m, test.want)
 		})
+	}
+}
+
+// checkNoFS checks that a file can be opened and its objects listed, and that the error of FS says why there is none.
+func checkNoFS(t *testing.T, r io.ReaderAt, want string) {
+	t.Helper()
+	f, err := Open(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.FS()
+	var no *NoFSError
+	if !errors.As(err, &no) || !strings.Contains(err.Error(), want) {
+		t.Errorf("error %v, want %q", err, want)
 	}
 }
 
@@ -190,7 +197,7 @@ func TestOCIFullDisk(t *testing.T) {
 	}
 }
 
-func FuzzReadOCI(f *testing.F) {
+func FuzzOpenOCI(f *testing.F) {
 	m, res := ociSIF(f, nil)
 	end := res.Partition.Offset + res.Partition.Size
 	f.Add(m.data[4096:4096+5*585], m.data[end:])
@@ -207,10 +214,11 @@ func FuzzReadOCI(f *testing.F) {
 		file := bytes.Clone(m.data)
 		copy(file[4096:PartitionOffset], table)
 		copy(file[end:], blobs)
-		info, err := Read(bytes.NewReader(file))
+		info, err := Open(bytes.NewReader(file))
 		if err != nil {
 			return
 		}
+		info.FS()
 		if p := info.Partition; p.Offset < 0 || p.Size < 0 || p.Offset+p.Size > int64(len(file)) {
 			t.Errorf("partition %+v in a file of %d bytes", p, len(file))
 		}

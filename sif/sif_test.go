@@ -115,14 +115,6 @@ func TestHeader(t *testing.T) {
 
 // TestBytesAreThoseOfTheLibrary has the sif library write the same objects.
 func TestBytesAreThoseOfTheLibrary(t *testing.T) {
-	input := func(kind sif.DataType, data []byte, opts ...sif.DescriptorInputOpt) sif.DescriptorInput {
-		t.Helper()
-		in, err := sif.NewDescriptorInput(kind, bytes.NewReader(data), opts...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return in
-	}
 	write := func(objects ...sif.DescriptorInput) []byte {
 		t.Helper()
 		buf := sif.NewBuffer(nil)
@@ -137,10 +129,10 @@ func TestBytesAreThoseOfTheLibrary(t *testing.T) {
 		return buf.Bytes()
 	}
 	native := write(
-		input(sif.DataPartition, testPayload, sif.OptObjectName("squashfs"),
+		input(t, sif.DataPartition, string(testPayload), sif.OptObjectName("squashfs"),
 			sif.OptPartitionMetadata(sif.FsSquash, sif.PartPrimSys, "amd64")),
-		input(sif.DataGenericJSON, []byte(testRecord), sif.OptObjectName(RecordName)),
-		input(sif.DataGenericJSON, []byte(`{"type":"container"}`), sif.OptObjectName(inspectName)))
+		input(t, sif.DataGenericJSON, testRecord, sif.OptObjectName(RecordName)),
+		input(t, sif.DataGenericJSON, `{"type":"container"}`, sif.OptObjectName(inspectName)))
 	if !bytes.Equal(testSIF(t).data, native) {
 		t.Error("SIF: other bytes")
 	}
@@ -160,7 +152,7 @@ func TestBytesAreThoseOfTheLibrary(t *testing.T) {
 		if d.ID() == 1 {
 			align = 4096
 		}
-		objects = append(objects, input(d.DataType(), data, sif.OptObjectAlignment(align)))
+		objects = append(objects, input(t, d.DataType(), string(data), sif.OptObjectAlignment(align)))
 		return false
 	})
 	id, err := newUUID(res.ID)
@@ -181,11 +173,8 @@ func TestTheLibraryAdds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := sif.NewDescriptorInput(sif.DataSignature, strings.NewReader("signed"),
+	in := input(t, sif.DataSignature, "signed",
 		sif.OptNoGroup(), sif.OptLinkedGroupID(1), sif.OptSignatureMetadata(crypto.SHA256, bytes.Repeat([]byte{7}, 20)))
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := c.AddObject(in, sif.OptAddWithTime(time.Unix(1, 0))); err != nil {
 		t.Fatal(err)
 	}
@@ -223,15 +212,15 @@ func TestLargePartition(t *testing.T) {
 	}
 }
 
-func TestReadGivesBackWhatWasWritten(t *testing.T) {
+func TestOpenGivesBackWhatWasWritten(t *testing.T) {
 	created := time.Date(2025, 5, 17, 12, 0, 0, 0, time.UTC)
 	for arch := range archCodes {
 		m := testSIFOf(t, arch, created)
-		info, err := Read(m)
+		info, err := Open(m)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if info.Arch != arch || !info.Created.Equal(created) || info.FS != "Squashfs" ||
+		if info.Arch != arch || !info.Created.Equal(created) || info.FSType != "Squashfs" ||
 			info.Partition != (Extent{PartitionOffset, 8192}) || len(info.Objects) != 3 {
 			t.Errorf("%s: %+v", arch, info)
 		}
@@ -255,7 +244,7 @@ func TestBadImageID(t *testing.T) {
 	}
 }
 
-func TestReadDamaged(t *testing.T) {
+func TestOpenDamaged(t *testing.T) {
 	put := func(off int, n int64) func([]byte) []byte {
 		return func(b []byte) []byte {
 			binary.LittleEndian.PutUint64(b[off:], uint64(n))
@@ -288,7 +277,7 @@ func TestReadDamaged(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			m := testSIF(t)
 			m.data = tt.edit(m.data)
-			_, err := Read(m)
+			_, err := Open(m)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("err = %v, want %q", err, tt.want)
 			}
@@ -299,7 +288,7 @@ func TestReadDamaged(t *testing.T) {
 	}
 }
 
-func FuzzRead(f *testing.F) {
+func FuzzOpen(f *testing.F) {
 	data := testSIF(f).data
 	f.Add(data[:128], data[4096:4096+2*585])
 	f.Add(data[:48], []byte(nil))
@@ -308,10 +297,11 @@ func FuzzRead(f *testing.F) {
 		file := bytes.Clone(data)
 		copy(file[:4096], header)
 		copy(file[4096:PartitionOffset], table)
-		info, err := Read(bytes.NewReader(file))
+		info, err := Open(bytes.NewReader(file))
 		if err != nil {
 			return
 		}
+		info.FS()
 		for _, o := range info.Objects {
 			section := io.NewSectionReader(bytes.NewReader(file), o.Offset, o.Size)
 			if n, _ := io.Copy(io.Discard, section); n != o.Size {

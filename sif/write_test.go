@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"testing"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/nix2img/nix2img/closure/export"
 	"github.com/nix2img/nix2img/image"
-	"github.com/nix2img/nix2img/squashfs"
 )
 
 // hello returns an image of the closure that ships with the project.
@@ -76,7 +74,7 @@ func TestRoundTrip(t *testing.T) {
 	if res.Size != int64(len(m.data)) {
 		t.Errorf("size %d, wrote %d", res.Size, len(m.data))
 	}
-	info, err := Read(m)
+	info, err := Open(m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +88,7 @@ func TestRoundTrip(t *testing.T) {
 	if got.String() != want.String() {
 		t.Errorf("record %s, want %s", &got, &want)
 	}
-	fsys, err := squashfs.Open(io.NewSectionReader(m, info.Partition.Offset, info.Partition.Size))
+	fsys, err := info.FS()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ type location struct {
 // locate finds a file. If follow is set, it is not a symbolic link.
 func (fsys *FS) locate(name string, follow bool) (at location, err error) {
 	if !vfs.ValidName(name) {
-		return at, fs.ErrInvalid
+		return at, vfs.InvalidName(name)
 	}
 	// Begin at the deepest directory on the way that is known.
 	for i := strings.LastIndexByte(name, '/'); i > 0; i = strings.LastIndexByte(name[:i], '/') {

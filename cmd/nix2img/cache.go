@@ -150,7 +150,7 @@ func (c *caching) previous(name string) (*squash.Previous, error) {
 	c.files = append(c.files, f)
 	var r io.ReaderAt = f
 	if sif.Detect(f) {
-		info, err := sif.Read(f)
+		info, err := sif.Open(f)
 		if err != nil {
 			return nil, err
 		}

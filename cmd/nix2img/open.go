@@ -49,7 +49,7 @@ type imageFile struct {
 	*squashfs.FS
 	file      *os.File
 	size      int64
-	sif       *sif.Info  // nil: a bare squashfs
+	sif       *sif.File  // nil: a bare squashfs
 	partition sif.Extent // where the squashfs lies
 }
 
@@ -80,16 +80,12 @@ func (img *imageFile) open() (err error) {
 	}
 	switch {
 	case sif.Detect(img.file):
-		if img.sif, err = sif.Read(img.file); err != nil {
+		if img.sif, err = sif.Open(img.file); err != nil {
 			return err
 		}
 		img.partition = img.sif.Partition
-		if img.partition.Size == 0 {
-			return errors.New("this SIF has no primary system partition")
-		}
-		if img.sif.FS != "Squashfs" {
-			return fmt.Errorf("the root file system of this SIF is of kind %q, which is not supported", img.sif.FS)
-		}
+		img.FS, err = img.sif.FS()
+		return err
 	case isSquashfs(img.file):
 		img.partition.Size = img.size
 	default:

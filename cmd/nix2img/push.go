@@ -189,7 +189,7 @@ func (p *pusher) pushSIF(ctx context.Context, file string) error {
 		return fmt.Errorf("open %s: %w", file, reason(err))
 	}
 	defer f.Close()
-	if _, err := sif.Read(f); err != nil {
+	if _, err := sif.Open(f); err != nil {
 		return withHint(fmt.Errorf("open %s: %w", file, err), "store paths and layouts are pushed to a reference without %s", orasScheme)
 	}
 	info, err := f.Stat()

@@ -65,7 +65,7 @@ func (ns namespace) Absolute(_ *Node, target string) (*Node, string, error) {
 func (t *Tree) Lookup(name string, follow bool) (*Node, error) {
 	switch {
 	case !ValidName(name):
-		return nil, fs.ErrInvalid
+		return nil, InvalidName(name)
 	case t.Root.mode.Type() == fs.ModeSymlink && (follow || name != "."):
 		return nil, ErrOutside
 	}

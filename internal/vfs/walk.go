@@ -5,7 +5,9 @@
 package vfs
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 	"syscall"
@@ -29,6 +31,16 @@ func ValidName(name string) bool {
 		}
 	}
 	return true
+}
+
+// InvalidName is an [fs.ErrInvalid] for a name that is not valid.
+// If that is because it begins with a slash, as in an image, the error says how it is to be written.
+func InvalidName(name string) error {
+	valid := cmp.Or(strings.TrimLeft(name, "/"), ".")
+	if name == "" || name[0] != '/' || !ValidName(valid) {
+		return fs.ErrInvalid
+	}
+	return fmt.Errorf("%w: in an fs.FS, this is %s", fs.ErrInvalid, valid)
 }
 
 // A Namespace is what [Walk] needs to know of a file system. N stands for a file.
