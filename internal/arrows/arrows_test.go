@@ -24,8 +24,8 @@ var arrows = map[string][]string{
 	"closure/nixdb":   {"closure", "modernc.org/sqlite", "modernc.org/sqlite/lib"},
 	"closure/export":  {"closure", "closure/nar"},
 	"closure/binarycache": {
-		"closure", "closure/nar", "internal/par", "github.com/andybalholm/brotli", "github.com/klauspost/compress/gzip",
-		"github.com/klauspost/compress/zstd", "github.com/mikelolasagasti/xz", "github.com/pierrec/lz4/v4",
+		"closure", "closure/nar", "internal/par", "internal/regular", "github.com/andybalholm/brotli", "github.com/klauspost/compress/flate",
+		"github.com/klauspost/compress/gzip", "github.com/klauspost/compress/zlib", "github.com/klauspost/compress/zstd", "github.com/mikelolasagasti/xz", "github.com/pierrec/lz4/v4",
 	},
 
 	"squashfs": {"internal/codec", "internal/par", "internal/reflink", "internal/vfs"},
@@ -57,6 +57,7 @@ var arrows = map[string][]string{
 	"internal/ctxio":    {},
 	"internal/par":      {},
 	"internal/reflink":  {"golang.org/x/sys/unix"},
+	"internal/regular":  {},
 	"internal/elf":      {},
 	"internal/cas":      {"internal/tempfile", "golang.org/x/sys/unix"},
 	"internal/tempfile": {"golang.org/x/sys/unix"},
