@@ -15,7 +15,7 @@
 //	StorePath: /nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools-1.60
 //	URL: nar/1w1fff338fvdw53sqgamddn1b2xgds473pv6y13gizdbqjv4i5p3.nar.xz
 //	Compression: xz                                 absent: bzip2
-//	FileHash: sha256:1w1fff338fvd...                of the file at URL; may be absent
+//	FileHash: sha256:1w1fff338fvd...                of the file at URL, as a hint; may be absent
 //	FileSize: 97800                                 as well, bytes
 //	NarHash: sha256:0lxjvvpr59c2...                 of the NAR in it
 //	NarSize: 240472                                 bytes
@@ -37,7 +37,9 @@
 // (MD5, SHA-1, SHA-256, SHA-512), and for trees whose path is made of the SHA-256 of what they contain,
 // also if they contain that path.
 // Only then the references in the narinfo are followed, and only then anything is downloaded.
-// What comes is compared with the sizes and hashes of the narinfo while it is read.
+// What comes is compared with the size and hash of the NAR while it is read.
+// FileHash and FileSize, which nobody signs, do not decide: a proxy may have compressed the NAR again.
+// Nor does it matter how the web server sends a file: see Content-Encoding in RFC 9110, 8.4.
 //
 // # Space
 //

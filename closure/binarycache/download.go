@@ -8,6 +8,7 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"sync/atomic"
 
 	"github.com/nix2img/nix2img/closure"
 )
@@ -16,6 +17,10 @@ import (
 type source struct {
 	*NARInfo
 	cache *Cache
+
+	// odd says in what the file is not the one that the narinfo speaks of, once it has been read.
+	// Whether it will do shows when it has been unpacked: what is signed is the NAR.
+	odd atomic.Pointer[string]
 }
 
 // address is the URL of the NAR, for people.
@@ -25,18 +30,26 @@ func (s *source) wrong(format string, args ...any) error {
 	return &VerifyError{s.address(), s.Path, fmt.Errorf(format, args...)}
 }
 
+// maxFileSize bounds the file that a NAR is packed in, in bytes: no codec makes it much larger.
+func (s *source) maxFileSize() int64 { return s.NARSize + s.NARSize/16 + 64<<10 }
+
 // A download reads the file that a cache has of a NAR, and compares it with FileSize and FileHash,
 // if the narinfo says them. Its errors say what is wrong with which file.
 type download struct {
 	*source
 	ctx  context.Context
 	t    *transfer // nil: it has not begun
+	in   io.Reader // of t, as it was before it was sent
 	size int64     // bytes so far
-	hash hash.Hash
+	hash hash.Hash // nil: nobody knows what it should be
 }
 
 func (s *source) download(ctx context.Context) *download {
-	return &download{source: s, ctx: ctx, hash: sha256.New()}
+	d := &download{source: s, ctx: ctx}
+	if !s.FileHash.IsZero() {
+		d.hash = sha256.New()
+	}
+	return d
 }
 
 func (d *download) Read(p []byte) (int, error) {
@@ -45,25 +58,38 @@ func (d *download) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	n, err := d.t.Read(p)
+	n, err := d.in.Read(p)
 	d.size += int64(n)
-	d.hash.Write(p[:n])
+	if d.hash != nil {
+		d.hash.Write(p[:n])
+	}
 	switch {
-	case d.FileSize > 0 && d.size > d.FileSize:
-		return n, d.wrong("the file has more than %d bytes", d.FileSize)
+	case d.size > d.maxFileSize():
+		return n, d.wrong("the file has more than %d bytes, and the NAR in it only %d", d.maxFileSize(), d.NARSize)
 	case err == nil:
 		return n, nil
 	case d.ctx.Err() != nil:
 		return n, d.ctx.Err()
 	case err != io.EOF:
 		return n, d.cache.unreadable(d.URL, d.Path, err)
-	case d.FileSize > 0 && d.size != d.FileSize:
-		return n, d.wrong("the file has %d bytes, want %d", d.size, d.FileSize)
 	}
-	if got := closure.Hash(d.hash.Sum(nil)); !d.FileHash.IsZero() && got != d.FileHash {
-		return n, d.wrong("the file's hash is %s, want %s", got, d.FileHash)
-	}
+	d.compare()
 	return n, io.EOF
+}
+
+// compare compares a file that has been read with what the narinfo says.
+func (d *download) compare() {
+	var odd string
+	if d.FileSize > 0 && d.size != d.FileSize {
+		odd = fmt.Sprintf("the file has %d bytes, and the narinfo says %d", d.size, d.FileSize)
+	} else if d.hash != nil {
+		if got := closure.Hash(d.hash.Sum(nil)); got != d.FileHash {
+			odd = fmt.Sprintf("the file's hash is %s, and the narinfo says %s", got, d.FileHash)
+		}
+	}
+	if odd != "" {
+		d.odd.Store(&odd)
+	}
 }
 
 func (d *download) begin() error {
@@ -77,10 +103,7 @@ func (d *download) begin() error {
 	case err != nil:
 		return d.cache.unreadable(d.URL, d.Path, err)
 	}
-	d.t = t
-	if d.FileSize > 0 && t.size >= 0 && t.size != d.FileSize {
-		return d.wrong("the file has %d bytes, want %d", t.size, d.FileSize)
-	}
+	d.t, d.in = t, decode(t.encoding, t)
 	return nil
 }
 

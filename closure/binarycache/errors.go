@@ -1,8 +1,6 @@
 package binarycache
 
 import (
-	"fmt"
-
 	"github.com/nix2img/nix2img/closure"
 )
 
@@ -55,5 +53,14 @@ func message(op, url string, p closure.Path, err error) string {
 	if p != "" {
 		s += " for " + string(p)
 	}
-	return fmt.Sprintf("%s: %v", s, err)
+	return s + ": " + clip(err.Error())
+}
+
+// clip leaves out the middle of a text that is too long for a message.
+func clip(s string) string {
+	const most = 600
+	if len(s) <= 2*most {
+		return s
+	}
+	return s[:most] + " [...] " + s[len(s)-most:]
 }

@@ -29,11 +29,12 @@ const manyCores = 6
 // the one that is asked for is fetched in any case.
 func (f *Files) Fetch(ctx context.Context, objects []closure.Object) closure.Fetch {
 	ctx, cancel := context.WithCancel(ctx)
+	rt := f.rt.orDefault()
 	q := &fetch{
-		ctx: ctx, cancel: cancel, rt: f.rt,
+		ctx: ctx, cancel: cancel, rt: rt,
 		jobs:    make(map[closure.Path]*job),
-		streams: min(max(4*f.rt.workers(), 8), 32),
-		memory:  memorySize, disk: f.rt.spool(),
+		streams: min(max(4*rt.workers(), 8), 32),
+		memory:  memorySize, disk: rt.spool(),
 	}
 	var before int64
 	for _, o := range objects {
@@ -41,7 +42,7 @@ func (f *Files) Fetch(ctx context.Context, objects []closure.Object) closure.Fet
 		if s == nil || q.jobs[o.Path] != nil {
 			continue
 		}
-		j := &job{source: s, due: before / int64(f.rt.workers())}
+		j := &job{source: s, due: before / int64(rt.workers())}
 		switch {
 		case !slow(s.Compression):
 			// It waits as it is in the cache, and is unpacked when it is read:

@@ -6,62 +6,20 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
-	"net/url"
-	"os"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/internal/regular"
 )
 
 var (
 	errStalled = errors.New("the server sends nothing, or next to nothing")
 	errTooLong = errors.New("it is longer than it should be")
 )
-
-// statusError is an answer other than the file.
-type statusError struct {
-	code  int
-	text  string
-	after time.Duration // when to ask again, if the server says so
-}
-
-func (e *statusError) Error() string { return "the server says " + e.text }
-
-// Unauthorized reports whether an error is that of a server that wants somebody to log in.
-func Unauthorized(err error) bool {
-	e, ok := errors.AsType[*statusError](err)
-	return ok && (e.code == http.StatusUnauthorized || e.code == http.StatusProxyAuthRequired)
-}
-
-// passing reports whether it makes sense to try again.
-func passing(err error) bool {
-	if e, ok := errors.AsType[*statusError](err); ok {
-		switch e.code {
-		case 408, 425, 429, 500, 502, 503, 504:
-			return true
-		}
-		return false
-	}
-	if e, ok := errors.AsType[*net.DNSError](err); ok && e.IsNotFound {
-		return false
-	}
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		// What the client itself refuses, such as a redirect too many, or a certificate.
-		_, network := errors.AsType[net.Error](e.Err)
-		return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errStalled)
-	}
-	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errStalled) || is[net.Error](err)
-}
-
-func is[E error](err error) bool {
-	_, ok := errors.AsType[E](err)
-	return ok
-}
 
 // A transfer is a file that is being read from a cache.
 // One that breaks off goes on where it has stopped.
@@ -70,13 +28,14 @@ type transfer struct {
 	ctx  context.Context
 	name string
 
-	body   io.ReadCloser // nil: there is no connection
-	stop   context.CancelCauseFunc
-	off    int64
-	size   int64  // bytes; -1: not known
-	tag    string // by which the server knows this version of the file
-	failed int    // attempts in a row
-	since  int64  // off when failed was last 0
+	body     io.ReadCloser // nil: there is no connection
+	stop     context.CancelCauseFunc
+	off      int64
+	size     int64    // bytes; -1: not known
+	tag      string   // by which the server knows this version of the file
+	encoding []string // in which the server sends it: body, off and size are those of what is sent
+	failed   int      // attempts in a row
+	since    int64    // off when failed was last 0
 
 	waited time.Duration // for bytes
 	got    int64         // bytes meanwhile
@@ -120,51 +79,17 @@ func (t *transfer) again(err error) error {
 }
 
 func (t *transfer) connect() error {
-	c := t.c
-	if c.dir != "" {
-		f, err := os.Open(filepath.Join(c.dir, filepath.FromSlash(t.name)))
-		if err != nil {
-			return err
-		}
-		info, err := f.Stat()
-		if err == nil && !info.Mode().IsRegular() {
-			err = fmt.Errorf("%s is not a regular file", f.Name())
-		}
-		if err != nil {
-			f.Close()
-			return err
-		}
-		t.body, t.size = f, info.Size()
-		return nil
+	if t.c.dir != "" {
+		return t.open()
 	}
-	u, err := url.Parse(t.name)
+	req, err := t.request()
 	if err != nil {
-		return err
-	}
-	if u.Scheme == "" {
-		query := u.RawQuery
-		u = c.base.JoinPath(u.Path)
-		u.RawQuery = query
-	}
-	req, err := http.NewRequest(http.MethodGet, u.String(), nil)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Accept-Encoding", "identity") // ranges are those of the file itself
-	req.Header.Set("User-Agent", "nix2img")
-	if t.off > 0 {
-		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", t.off))
-		if t.tag != "" {
-			req.Header.Set("If-Range", t.tag)
-		}
-	}
-	if c.rt.Authorize != nil {
-		c.rt.Authorize(req)
+		return &answerError{err}
 	}
 	ctx, stop := context.WithCancelCause(t.ctx)
 	t.stop = stop
 	done := t.watch()
-	res, err := c.rt.Client.Do(req.WithContext(ctx))
+	res, err := t.c.client.Do(req.WithContext(ctx))
 	done()
 	if err != nil {
 		err = t.cause(ctx, err)
@@ -181,10 +106,28 @@ func (t *transfer) connect() error {
 	return nil
 }
 
+// open opens a file of a directory.
+func (t *transfer) open() error {
+	f, err := regular.Open(filepath.Join(t.c.dir, filepath.FromSlash(t.name)))
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return err
+	}
+	t.body, t.size = f, info.Size()
+	return nil
+}
+
 // accept judges an answer.
 func (t *transfer) accept(res *http.Response) error {
 	switch {
 	case res.StatusCode == http.StatusOK:
+		if err := t.setEncoding(res); err != nil {
+			return err
+		}
 		t.size = res.ContentLength
 		t.tag = res.Header.Get("ETag")
 		if strings.HasPrefix(t.tag, "W/") {
@@ -201,37 +144,34 @@ func (t *transfer) accept(res *http.Response) error {
 		}
 	case res.StatusCode == http.StatusPartialContent && t.off > 0:
 		if !strings.HasPrefix(res.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", t.off)) {
-			return fmt.Errorf("the server sends another part than the one from byte %d on", t.off)
+			return &answerError{fmt.Errorf("the server sends another part than the one from byte %d on", t.off)}
 		}
+	case res.StatusCode == http.StatusRequestedRangeNotSatisfiable && t.off > 0 &&
+		res.Header.Get("Content-Range") == fmt.Sprintf("bytes */%d", t.off):
+		// It was the end that got lost.
+		t.size = t.off
+		res.Body.Close()
+		res.Body = http.NoBody
 	case res.StatusCode == http.StatusNotFound, res.StatusCode == http.StatusGone,
 		res.StatusCode == http.StatusForbidden: // which a bucket says that may not be listed
-		return fmt.Errorf("%w (the server says %s)", fs.ErrNotExist, res.Status)
+		return &answerError{fmt.Errorf("%w (the server says %s)", fs.ErrNotExist, shorten(res.Status))}
 	default:
-		return &statusError{res.StatusCode, res.Status, t.after(res.Header.Get("Retry-After"))}
-	}
-	if e := res.Header.Get("Content-Encoding"); e != "" && e != "identity" {
-		return fmt.Errorf("the server sends it with encoding %q, which was not asked for", shorten(e))
+		return t.newStatusError(res)
 	}
 	return nil
 }
 
-// after reads the header Retry-After.
-func (t *transfer) after(s string) time.Duration {
-	if n, err := strconv.Atoi(s); err == nil && n >= 0 {
-		return time.Duration(min(n, 3600)) * time.Second
+// setEncoding notes how a file is sent. A part of one has the encoding of the whole, and need not say so.
+func (t *transfer) setEncoding(res *http.Response) error {
+	list, err := parseEncoding(res.Header.Values("Content-Encoding"))
+	if err == nil && t.off > 0 && !slices.Equal(list, t.encoding) {
+		err = errors.New("the server sends it with another encoding than before")
 	}
-	if at, err := http.ParseTime(s); err == nil {
-		return max(0, at.Sub(t.c.rt.Now()))
+	if err != nil {
+		return &answerError{err}
 	}
-	return 0
-}
-
-// watch cancels the request if nothing happens until the function it returns is called.
-func (t *transfer) watch() (done func()) {
-	ctx, cancel := context.WithTimeout(context.Background(), t.c.rt.stall())
-	stop := t.stop
-	off := context.AfterFunc(ctx, func() { stop(errStalled) })
-	return func() { off(); cancel() }
+	t.encoding = list
+	return nil
 }
 
 // cause returns why a request has failed, if it is this package that has canceled it.
@@ -251,11 +191,11 @@ type body struct {
 
 func (b body) Read(p []byte) (int, error) {
 	t := b.t
-	start := t.c.rt.Now()
+	start := t.c.rt.now()
 	done := t.watch()
 	n, err := b.ReadCloser.Read(p)
 	done()
-	t.waited += t.c.rt.Now().Sub(start)
+	t.waited += t.c.rt.now().Sub(start)
 	t.got += int64(n)
 	if t.waited > t.c.rt.stall() {
 		if float64(t.got) < slowest*t.waited.Seconds() && err == nil {
@@ -282,6 +222,9 @@ func (t *transfer) Read(p []byte) (int, error) {
 		}
 		n, err := t.body.Read(p)
 		t.off += int64(n)
+		if err != nil && t.off == t.size {
+			err = io.EOF // however the connection has ended
+		}
 		if err == nil || err == io.EOF && (t.size < 0 || t.off == t.size) {
 			return n, err
 		}
@@ -304,21 +247,24 @@ func (t *transfer) close() {
 }
 
 // small reads a file of metadata about an object, or returns nil if the cache has none.
-func (c *Cache) small(ctx context.Context, name string, p closure.Path) ([]byte, error) {
-	if text, ok := c.kept(name); ok {
-		return text, nil
+// It believes what has been kept unless that is not wanted, and says so.
+func (c *Cache) small(ctx context.Context, name string, p closure.Path, fresh bool) (text []byte, kept bool, err error) {
+	if !fresh {
+		if text, ok := c.kept(name); ok {
+			return text, true, nil
+		}
 	}
-	text, err := c.read(ctx, name)
+	text, err = c.read(ctx, name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		text = nil
 	case ctx.Err() != nil:
-		return nil, ctx.Err()
+		return nil, false, ctx.Err()
 	case err != nil:
-		return nil, c.unreadable(name, p, err)
+		return nil, false, c.unreadable(name, p, err)
 	}
 	c.keep(name, text)
-	return text, nil
+	return text, false, nil
 }
 
 func (c *Cache) read(ctx context.Context, name string) ([]byte, error) {
@@ -327,9 +273,10 @@ func (c *Cache) read(ctx context.Context, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer t.close()
-	text, err := io.ReadAll(io.LimitReader(t, maxInfo+1))
-	if err == nil && len(text) > maxInfo {
-		err = errTooLong
+	sent := &io.LimitedReader{R: t, N: maxInfo + 1}
+	text, err := io.ReadAll(io.LimitReader(decode(t.encoding, sent), maxInfo+1))
+	if len(text) > maxInfo || sent.N == 0 {
+		return nil, errTooLong
 	}
 	return text, err
 }

@@ -19,7 +19,7 @@ const (
 // lifetime returns how long a file is believed: one that is not there, or one that is.
 func (rt *Runtime) lifetime(name string, missing bool) time.Duration {
 	switch {
-	case name == cacheInfoName:
+	case name == cacheInfoName && rt.KeepFound >= 0:
 		return keepCache
 	case missing:
 		return cmp.Or(rt.KeepMissing, keepMissing)
@@ -29,7 +29,7 @@ func (rt *Runtime) lifetime(name string, missing bool) time.Duration {
 
 // place is where a file of the cache is kept, or empty.
 func (c *Cache) place(name string) string {
-	if c.rt.Keep == "" || c.dir != "" {
+	if c.rt.Keep == "" || c.rt.Now == nil || c.dir != "" {
 		return ""
 	}
 	return filepath.Join(c.rt.Keep, fmt.Sprintf("%x", sha256.Sum256([]byte(c.base.String())))[:32], name)

@@ -15,12 +15,13 @@ import (
 // NARInfo describes a store object in a cache.
 type NARInfo struct {
 	closure.Object              // StorePath, NarHash, NarSize, References
-	URL            string       // of the file with the NAR, relative to the cache or absolute
+	URL            string       // of the file with the NAR: absolute, or relative to the cache, or with a slash to its host
 	Compression    string       // "xz", "zstd", "bzip2", ...; never empty
 	FileHash       closure.Hash // SHA-256 of the file; zero: not known
 	FileSize       int64        // bytes; 0: not known
 	Deriver        string       // base name of the derivation, or empty
 	Sigs           []Signature  // by whoever has vouched for it
+	OtherSigs      []string     // those of a form that is not known, which count for nothing
 	CA             string       // how the path follows from the contents; empty: it does not
 }
 
@@ -31,7 +32,8 @@ const (
 )
 
 // ParseNARInfo reads a narinfo about an object in the given store directory.
-// Fields that are not known are ignored, as in Nix.
+// Fields that are not known are ignored, as in Nix. Of a field that comes twice, the last counts;
+// but References and CA, of which there must be one, and Sig, of which there may be any number.
 func ParseNARInfo(storeDir string, text []byte) (*NARInfo, error) {
 	n, err := parseNARInfo(storeDir, text)
 	if err != nil {
@@ -47,8 +49,8 @@ func parseNARInfo(storeDir string, text []byte) (*NARInfo, error) {
 		if key == "" {
 			return nil, fmt.Errorf("line %q is not a key, a colon and a value", shorten(value))
 		}
-		if key != "Sig" && seen[key] {
-			return nil, fmt.Errorf("%s comes twice", shorten(key))
+		if seen[key] && (key == "References" && len(n.References) > 0 || key == "CA" && n.CA != "") {
+			return nil, fmt.Errorf("%s comes twice", key)
 		}
 		seen[key] = true
 		if err := n.set(storeDir, key, value); err != nil {
@@ -103,9 +105,11 @@ func (n *NARInfo) set(storeDir, key, value string) (err error) {
 			n.Deriver = value
 		}
 	case "Sig":
-		var sig Signature
-		sig, err = ParseSignature(value)
-		n.Sigs = append(n.Sigs, sig)
+		if sig, err := ParseSignature(value); err == nil {
+			n.Sigs = append(n.Sigs, sig)
+		} else {
+			n.OtherSigs = append(n.OtherSigs, value)
+		}
 	case "CA":
 		n.CA = value
 	}
@@ -129,7 +133,7 @@ func checkURL(s string) error {
 		return fmt.Errorf("%q is no URL", shorten(s))
 	case u.Scheme == "http" || u.Scheme == "https":
 		return nil
-	case u.Scheme != "" || u.Host != "" || u.Opaque != "" || !localPath(u.Path):
+	case u.Scheme != "" || u.Host != "" || u.Opaque != "" || !localPath(strings.TrimPrefix(u.Path, "/")):
 		return fmt.Errorf("%q is neither a file of the cache nor on a web server", shorten(s))
 	}
 	return nil
@@ -181,6 +185,9 @@ func (n *NARInfo) String() string {
 	line("Deriver", n.Deriver)
 	for _, s := range n.Sigs {
 		line("Sig", s.String())
+	}
+	for _, s := range n.OtherSigs {
+		line("Sig", s)
 	}
 	line("CA", n.CA)
 	return b.String()

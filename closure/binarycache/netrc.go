@@ -7,11 +7,11 @@ import (
 )
 
 // Netrc has names and passwords for hosts, as the file of curl and ftp that Nix reads, too.
-type Netrc []login
+type Netrc []Login
 
-// A login is for one host, or with an empty machine for all others.
-type login struct {
-	machine, user, password string
+// A Login is for one host, or with an empty Machine for all others.
+type Login struct {
+	Machine, User, Password string
 }
 
 // ParseNetrc reads a netrc: words machine NAME or default, then login NAME and password WORD.
@@ -27,7 +27,7 @@ func ParseNetrc(text string) (Netrc, error) {
 		key := words[0]
 		words = words[1:]
 		if key == "default" {
-			n = append(n, login{})
+			n = append(n, Login{})
 			continue
 		}
 		if len(words) == 0 {
@@ -40,11 +40,11 @@ func ParseNetrc(text string) (Netrc, error) {
 		}
 		switch key {
 		case "machine":
-			n = append(n, login{machine: value})
+			n = append(n, Login{Machine: value})
 		case "login":
-			n[len(n)-1].user = value
+			n[len(n)-1].User = value
 		case "password":
-			n[len(n)-1].password = value
+			n[len(n)-1].Password = value
 		case "account":
 		default:
 			return nil, fmt.Errorf("binarycache: parse netrc: unknown word %q", shorten(key))
@@ -56,8 +56,8 @@ func ParseNetrc(text string) (Netrc, error) {
 // Find returns what there is for a host.
 func (n Netrc) Find(host string) (user, password string, ok bool) {
 	for _, l := range n {
-		if l.machine == "" || strings.EqualFold(l.machine, host) {
-			return l.user, l.password, true
+		if l.Machine == "" || strings.EqualFold(l.Machine, host) {
+			return l.User, l.Password, true
 		}
 	}
 	return "", "", false

@@ -8,19 +8,27 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nix2img/nix2img/internal/par"
 )
 
-// Runtime is what decides only speed and reporting. Client and Now must be there for caches on web servers.
+// Runtime is what decides only speed and reporting. Nil stands for one without anything in it.
 type Runtime struct {
-	// Client makes the requests. Redirects are its business, and so are proxies.
+	// Client makes the requests. Nil means one like [http.DefaultClient].
+	// It is told to follow redirects to http: and https: only, and none from https: to http:.
 	Client *http.Client
-	// Authorize, if not nil, adds to a request what the user has to log in to its host.
+	// Authorize, if not nil, adds to a request what the user has to log in to the cache.
+	// What is elsewhere, on another scheme, host or port, is asked for without it:
+	// that may be said by a redirect, or by the URL in a narinfo.
 	Authorize func(*http.Request)
 	// Now is the clock. It decides when something that was kept is too old, and when a transfer is too slow.
+	// Nil means that nothing is kept, and that a transfer is given up only if nothing comes at all.
 	Now func() time.Time
+	// Note, if not nil, is told once of each cache that has something odd about it that is no reason to fail.
+	// Calls may overlap.
+	Note func(string)
 	// Workers is how many cores there are to unpack. Zero means GOMAXPROCS.
 	Workers int
 	// TempDir is where NARs are kept that have been unpacked ahead. Empty means that of the system.
@@ -28,11 +36,12 @@ type Runtime struct {
 	// Spool is how many bytes may be there at a time. Zero means [DefaultSpool], less than zero none.
 	Spool int64
 	// Keep is a directory where narinfos are kept from one run to the next, for as long as Nix keeps them:
-	// see KeepFound and KeepMissing; nix-cache-info for 7 days. Empty means nowhere.
+	// see KeepFound and KeepMissing; nix-cache-info for 7 days, unless KeepFound is less than zero. Empty means nowhere.
 	// What is found there is checked like what has just come.
 	Keep string
 	// KeepFound is how long narinfos are believed, and KeepMissing that there is none.
 	// Zero means 30 days and an hour, as in Nix, less than zero that they are asked for each time.
+	// That there is none is believed only as long as another cache has the object.
 	KeepFound, KeepMissing time.Duration
 	// Stall is how long a server may say nothing, or little. Zero means 30 seconds.
 	Stall time.Duration
@@ -48,6 +57,22 @@ const (
 	slowest     = 1 << 10         // bytes a second, below which a transfer has stalled
 	longestWait = 2 * time.Minute // that a server may ask for
 )
+
+// orDefault returns a Runtime that is not nil.
+func (rt *Runtime) orDefault() *Runtime {
+	if rt == nil {
+		return new(Runtime)
+	}
+	return rt
+}
+
+// now returns the time, or zero if there is no clock.
+func (rt *Runtime) now() (t time.Time) {
+	if rt.Now != nil {
+		t = rt.Now()
+	}
+	return t
+}
 
 func (rt *Runtime) workers() int { return par.Workers(rt.Workers) }
 
@@ -76,9 +101,11 @@ type Cache struct {
 	Info
 	URL string // as it was given, but for a password
 
-	base *url.URL
-	dir  string // where its files are, if it is on this machine
-	rt   *Runtime
+	base   *url.URL
+	dir    string // where its files are, if it is on this machine
+	rt     *Runtime
+	client *http.Client
+	noted  sync.Once
 }
 
 // Open reads the nix-cache-info of a cache: file:///DIR, http://... or https://...
@@ -89,7 +116,8 @@ func Open(ctx context.Context, address string, rt *Runtime) (*Cache, error) {
 		return nil, &AddressError{address, errors.Unwrap(err).Error()}
 	}
 	address = u.Redacted()
-	c := &Cache{URL: address, rt: rt}
+	rt = rt.orDefault()
+	c := &Cache{URL: address, rt: rt, client: rt.client()}
 	switch {
 	case u.Scheme == "file" && u.Host == "" && u.Path != "":
 		c.dir = u.Path
@@ -102,7 +130,7 @@ func Open(ctx context.Context, address string, rt *Runtime) (*Cache, error) {
 	query := u.Query()
 	u.RawQuery, u.Fragment = "", ""
 	c.base = u
-	text, err := c.small(ctx, cacheInfoName, "")
+	text, _, err := c.small(ctx, cacheInfoName, "", false)
 	if err != nil {
 		return nil, err
 	}
@@ -126,8 +154,21 @@ const cacheInfoName = "nix-cache-info"
 
 // at returns the address of a file of the cache, for people.
 func (c *Cache) at(name string) string {
-	if u, err := url.Parse(name); err == nil && u.Scheme != "" {
-		return u.Redacted()
+	if c.dir == "" && c.base != nil {
+		if u, err := c.resolve(name); err == nil {
+			return clip(u.Redacted())
+		}
 	}
-	return strings.TrimSuffix(c.base.Redacted(), "/") + "/" + name
+	base := c.URL
+	if c.base != nil {
+		base = c.base.Redacted()
+	}
+	return clip(strings.TrimSuffix(base, "/") + "/" + strings.TrimPrefix(name, "/"))
+}
+
+// note says what is odd about a cache, if nothing has been said yet.
+func (c *Cache) note(format string, args ...any) {
+	if c.rt.Note != nil {
+		c.noted.Do(func() { c.rt.Note(fmt.Sprintf(format, args...)) })
+	}
 }

@@ -3,6 +3,7 @@ package binarycache
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"hash"
 	"io"
 )
@@ -34,7 +35,7 @@ func (u *unpacker) Read(p []byte) (n int, err error) {
 	// Libraries that unpack are not made for whoever wants to break them.
 	defer func() {
 		if r := recover(); r != nil {
-			n, err = 0, u.wrong("unpack %s: %v", u.Compression, r)
+			n, err = 0, u.damaged("unpack %s: %v", u.Compression, r)
 		}
 		if err != nil && err != io.EOF && u.raw.err != nil {
 			err = u.raw.err
@@ -42,13 +43,13 @@ func (u *unpacker) Read(p []byte) (n int, err error) {
 		u.err = err
 	}()
 	if u.out == nil {
-		if u.out, u.release, err = u.buffers.decoder(u.Compression, u.in); err != nil {
-			return 0, u.wrong("unpack: %w", err)
+		if err := u.begin(); err != nil {
+			return 0, err
 		}
 	}
 	n, err = u.out.Read(p)
 	if u.size += int64(n); u.size > u.NARSize {
-		return 0, u.wrong("the NAR has more than %d bytes", u.NARSize)
+		return 0, u.damaged("the NAR has more than %d bytes", u.NARSize)
 	}
 	if u.content != nil {
 		u.content.Write(p[:n])
@@ -57,40 +58,71 @@ func (u *unpacker) Read(p []byte) (n int, err error) {
 	case err == io.EOF:
 		err = u.finish()
 	case err != nil:
-		err = u.wrong("unpack %s: %w", u.Compression, err)
+		err = u.damaged("unpack %s: %w", u.Compression, err)
 	}
 	return n, err
+}
+
+// begin finds out how the NAR is packed. One that is not packed is what it seems to be, whatever the narinfo says:
+// web servers that know what gzip is unpack it on the way.
+func (u *unpacker) begin() (err error) {
+	compression := u.Compression
+	if head, err := u.in.Peek(len(narHead)); err == nil && string(head) == narHead {
+		compression = "none"
+	}
+	if u.out, u.release, err = u.buffers.decoder(compression, u.in); err != nil {
+		return u.damaged("unpack: %w", err)
+	}
+	return nil
+}
+
+// narHead is how every NAR begins.
+const narHead = "\x0d\x00\x00\x00\x00\x00\x00\x00nix-archive-1\x00\x00\x00"
+
+// damaged is wrong, with what may explain it.
+func (u *unpacker) damaged(format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	if odd := u.odd.Load(); odd != nil {
+		return u.wrong("%w; %s", err, *odd)
+	}
+	return u.wrong("%w", err)
 }
 
 // finish compares what is known when the NAR has been read. It returns io.EOF if all is well.
 func (u *unpacker) finish() error {
 	u.release()
 	if u.size < u.NARSize {
-		return u.wrong("the NAR has %d bytes, want %d", u.size, u.NARSize)
+		return u.damaged("the NAR has %d bytes, want %d", u.size, u.NARSize)
 	}
 	switch n, err := io.Copy(io.Discard, u.in); {
 	case err != nil:
 		return err
 	case n > 0:
-		return u.wrong("%d bytes follow the compressed NAR", n)
+		return u.damaged("%d bytes follow the compressed NAR", n)
 	}
 	if u.content != nil {
 		ca, _ := u.contentAddress()
 		if got := u.content.Sum(nil); !bytes.Equal(got, ca.sum) {
-			return u.wrong("the %s of the contents is %x, want %x", ca.algo, got, ca.sum)
+			return u.damaged("the %s of the contents is %x, want %x", ca.algo, got, ca.sum)
 		}
+	}
+	if odd := u.odd.Load(); odd != nil {
+		u.cache.note("%s: %s: compressed again on the way? What is signed, the NAR in it, is compared as always", u.address(), *odd)
 	}
 	return io.EOF
 }
 
 // An errorReader remembers the error that ended it, if it was not io.EOF:
-// a decoder does not always tell.
+// a decoder does not always tell. It is not asked again after that.
 type errorReader struct {
 	r   io.Reader
 	err error
 }
 
 func (e *errorReader) Read(p []byte) (int, error) {
+	if e.err != nil {
+		return 0, e.err
+	}
 	n, err := e.r.Read(p)
 	if err != nil && err != io.EOF {
 		e.err = err

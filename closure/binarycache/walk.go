@@ -17,7 +17,7 @@ import (
 type Source struct {
 	Caches  []*Cache // in the order in which they are asked: see [Sort]
 	Trust   Trust
-	Runtime *Runtime
+	Runtime *Runtime // nil: the defaults
 
 	// Local, if not nil, returns the objects of the closure of p if they are on this machine, and none if they are not.
 	// It is asked first. Calls do not overlap.
@@ -28,7 +28,13 @@ type Source struct {
 
 // Sort puts caches into the order of their priorities. Those of equal priority stay as they are.
 func Sort(caches []*Cache) {
-	slices.SortStableFunc(caches, func(a, b *Cache) int { return cmp.Compare(a.Priority, b.Priority) })
+	priority := func(c *Cache) int {
+		if c == nil {
+			return 0
+		}
+		return c.Priority
+	}
+	slices.SortStableFunc(caches, func(a, b *Cache) int { return cmp.Compare(priority(a), priority(b)) })
 }
 
 const (
@@ -41,6 +47,9 @@ const (
 // A cache that fails, or whose word cannot be taken, is left out if another one has the object.
 // Errors are those of [closure.New], [*NetworkError], [*VerifyError] and [*InfoError].
 func (s *Source) Closure(ctx context.Context, roots ...closure.Path) (*closure.Closure, error) {
+	if slices.ContainsFunc(s.Caches, func(c *Cache) bool { return c == nil || c.client == nil }) {
+		return nil, errors.New("binarycache: a cache that has not been opened")
+	}
 	inner, cancel := context.WithCancel(ctx)
 	w := &walk{
 		Source: s, ctx: inner, cancel: cancel,
@@ -67,7 +76,7 @@ func (s *Source) Closure(ctx context.Context, roots ...closure.Path) (*closure.C
 		}
 		return nil, fmt.Errorf("binarycache: read %s: %w", strings.Join(from, ", "), err)
 	}
-	c.Files = &Files{ctx: ctx, rt: s.Runtime, sources: w.sources, local: s.LocalFiles, kept: make(map[string]*keptObject)}
+	c.Files = &Files{ctx: ctx, rt: s.Runtime.orDefault(), sources: w.sources, local: s.LocalFiles, kept: make(map[string]*keptObject)}
 	return c, nil
 }
 
@@ -161,25 +170,33 @@ func (w *walk) findLocal(p closure.Path) (bool, error) {
 }
 
 // lookup asks one cache after the other.
+// That an object was not there is believed as long as another cache has it, and so is what makes no sense.
 func (s *Source) lookup(ctx context.Context, p, referrer closure.Path) (*source, error) {
 	var first error
 	var asked []string
+	var again []*Cache
 	for _, c := range s.Caches {
 		if c.StoreDir != p.Dir() {
 			first = cmp.Or(first, error(&InfoError{c.at(cacheInfoName), p, fmt.Errorf("the cache is for %s", c.StoreDir)}))
 			continue
 		}
-		src, err := s.ask(ctx, c, p)
-		if src != nil {
-			return src, nil
+		src, kept, err := s.ask(ctx, c, p, false)
+		if src != nil || ctx.Err() != nil {
+			return src, ctx.Err()
 		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if err != nil && first == nil {
-			first = err
+		if kept {
+			again = append(again, c)
+		} else {
+			first = cmp.Or(first, err)
 		}
 		asked = append(asked, c.at(infoName(p)))
+	}
+	for _, c := range again {
+		src, _, err := s.ask(ctx, c, p, true)
+		if src != nil || ctx.Err() != nil {
+			return src, ctx.Err()
+		}
+		first = cmp.Or(first, err)
 	}
 	if first != nil {
 		return nil, first
@@ -191,12 +208,13 @@ func (s *Source) lookup(ctx context.Context, p, referrer closure.Path) (*source,
 	return nil, &closure.MissingError{Path: p, Referrer: referrer, Err: reason}
 }
 
-// ask returns what a cache says of an object, or nil if it does not have it.
-func (s *Source) ask(ctx context.Context, c *Cache, p closure.Path) (*source, error) {
+// ask returns what a cache says of an object, or nil if it does not have it,
+// and whether that is what it has said some time ago.
+func (s *Source) ask(ctx context.Context, c *Cache, p closure.Path, fresh bool) (src *source, kept bool, err error) {
 	name := infoName(p)
-	text, err := c.small(ctx, name, p)
+	text, kept, err := c.small(ctx, name, p, fresh)
 	if text == nil || err != nil {
-		return nil, err
+		return nil, kept, err
 	}
 	n, err := ParseNARInfo(c.StoreDir, text)
 	switch {
@@ -205,12 +223,12 @@ func (s *Source) ask(ctx context.Context, c *Cache, p closure.Path) (*source, er
 	case n.Path != p:
 		err = &VerifyError{c.at(name), p, fmt.Errorf("it is about %s", n.Path)}
 	default:
-		if reason := s.Trust.Check(n); reason != nil {
-			err = &VerifyError{c.at(name), p, reason}
-		} else {
-			return &source{n, c}, nil
+		reason := s.Trust.Check(n)
+		if reason == nil {
+			return &source{NARInfo: n, cache: c}, kept, nil
 		}
+		err = &VerifyError{c.at(name), p, reason}
 	}
 	c.forget(name)
-	return nil, err
+	return nil, kept, err
 }

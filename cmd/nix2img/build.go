@@ -247,7 +247,7 @@ func (b *builder) open(ctx context.Context) (*image.Image, *squash.Options, erro
 	}
 	b.source.remote.forget = b.caching.off
 	b.ui.busyf("reading the closure")
-	c, err := b.source.open(ctx, b.ui.stdin)
+	c, err := b.source.open(ctx, b.ui)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -387,7 +387,7 @@ func (w *warmer) run(ctx context.Context) error {
 	if err := w.source.check(); err != nil {
 		return err
 	}
-	c, err := w.source.open(ctx, w.ui.stdin)
+	c, err := w.source.open(ctx, w.ui)
 	defer w.source.Close()
 	if err != nil {
 		return err

@@ -100,7 +100,7 @@ func (s *source) load(ctx context.Context, a *app) (*closure.Closure, error) {
 		return nil, err
 	}
 	a.ui.busyf("reading the closure")
-	c, err := s.open(ctx, a.ui.stdin)
+	c, err := s.open(ctx, a.ui)
 	a.ui.status("")
 	return c, err
 }

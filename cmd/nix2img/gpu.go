@@ -120,7 +120,7 @@ func (g *gpuLooker) look(ctx context.Context) (*gpu.Report, error) {
 		return nil, err
 	}
 	g.ui.busyf("reading the closure")
-	c, err := g.source.open(ctx, g.ui.stdin)
+	c, err := g.source.open(ctx, g.ui)
 	defer g.source.Close()
 	if err != nil {
 		return nil, err

@@ -84,9 +84,9 @@ func TestHostileAndFailingCaches(t *testing.T) {
 		{"references dropped", line("References", "References: \n"), exitVerify, []string{aboutLib, "signature is wrong"}},
 		{"NarSize changed", line("NarSize", "NarSize: 1234\n"), exitVerify, []string{aboutLib, "signature is wrong"}},
 		{"NarHash changed", line("NarHash", "NarHash: sha256:"+strings.Repeat("1", 52)+"\n"), exitVerify, []string{aboutLib, "signature is wrong"}},
-		{"signature not base 64", line("Sig", "Sig: test-1:***\n"), exitClosure, []string{aboutLib, libInfo, "Sig"}},
-		{"signature too short", line("Sig", "Sig: test-1:AAAA\n"), exitClosure, []string{aboutLib, libInfo, "64 bytes"}},
-		{"signature without a name", line("Sig", "Sig: AAAA\n"), exitClosure, []string{aboutLib, libInfo, "Sig"}},
+		{"signature not base 64", line("Sig", "Sig: test-1:***\n"), exitVerify, []string{aboutLib, libInfo, "not signed in a form"}},
+		{"signature too short", line("Sig", "Sig: test-1:AAAA\n"), exitVerify, []string{aboutLib, libInfo, "64 bytes"}},
+		{"signature without a name", line("Sig", "Sig: AAAA\n"), exitVerify, []string{aboutLib, libInfo, "not signed in a form"}},
 		{"content address that does not fit", line("Sig", "CA: fixed:r:sha256:"+strings.Repeat("1", 52)+"\n"), exitVerify, []string{aboutLib, "not signed"}},
 		{"content address of a weak hash", line("Sig", "CA: fixed:md5:"+strings.Repeat("1", 26)+"\n"), exitVerify, []string{aboutLib, "not signed"}},
 		{"text with another hash", func(c *cacheTest) {
@@ -107,7 +107,8 @@ func TestHostileAndFailingCaches(t *testing.T) {
 		{"no URL", line("URL", ""), exitClosure, []string{aboutLib, "URL is missing"}},
 		{"no NarHash", line("NarHash", ""), exitClosure, []string{aboutLib, "NarHash is missing"}},
 		{"no NarSize", line("NarSize", ""), exitClosure, []string{aboutLib, "NarSize is missing"}},
-		{"two NarHashes", edit("NarHash:", "NarHash: "+closure.Hash{1}.Base32()+"\nNarHash:"), exitClosure, []string{aboutLib, "twice"}},
+		{"two NarHashes", edit("NarSize:", "NarHash: "+closure.Hash{1}.Base32()+"\nNarSize:"), exitVerify, []string{aboutLib, "signature is wrong"}},
+		{"two lists of references", edit("Sig:", "References: "+cachetest.Path("evil").Base()+"\nSig:"), exitClosure, []string{aboutLib, "twice"}},
 		{"NarSize of 2^64", line("NarSize", "NarSize: 18446744073709551616\n"), exitClosure, []string{aboutLib, "NarSize"}},
 		{"NarSize of 2^63", line("NarSize", "NarSize: 9223372036854775808\n"), exitClosure, []string{aboutLib, "NarSize"}},
 		{"negative NarSize", line("NarSize", "NarSize: -1\n"), exitClosure, []string{aboutLib, "NarSize"}},
@@ -117,7 +118,8 @@ func TestHostileAndFailingCaches(t *testing.T) {
 		{"reference that is a path", edit("References: ", "References: ../../etc/passwd "), exitClosure, []string{aboutLib, "References"}},
 		{"another store", edit("StorePath: /nix", "StorePath: /opt"), exitClosure, []string{aboutLib, "not in /nix/store"}},
 		{"URL upwards", line("URL", "URL: ../../etc/passwd\n"), exitClosure, []string{aboutLib, "URL"}},
-		{"URL absolute", line("URL", "URL: /etc/passwd\n"), exitClosure, []string{aboutLib, "URL"}},
+		{"URL absolute", line("URL", "URL: /etc/passwd\n"), exitClosure, []string{aboutLib, "/etc/passwd", "404"}},
+		{"URL absolute and upwards", line("URL", "URL: /../etc/passwd\n"), exitClosure, []string{aboutLib, "URL"}},
 		{"URL of a local file", line("URL", "URL: file:///etc/passwd\n"), exitClosure, []string{aboutLib, "URL"}},
 		{"unknown compression", change(func(n *binarycache.NARInfo) { n.Compression = "rot13" }), exitVerify, []string{aboutLib, aboutFile, "rot13"}},
 
@@ -136,14 +138,17 @@ func TestHostileAndFailingCaches(t *testing.T) {
 		{"NAR 500", status(500), exitNetwork, []string{aboutLib, aboutFile, "500", "5 times"}},
 		{"NAR 503", status(503), exitNetwork, []string{aboutLib, aboutFile, "503", "5 times"}},
 		{"NAR 429", status(429), exitNetwork, []string{aboutLib, aboutFile, "429", "5 times"}},
-		{"truncated file", file(func(b []byte) []byte { return b[:len(b)/2] }), exitVerify, []string{aboutLib, aboutFile, "bytes, want"}},
+		{"truncated file", file(func(b []byte) []byte { return b[:len(b)/2] }), exitVerify, []string{aboutLib, aboutFile, "bytes, and the narinfo says"}},
 		{"truncated, and no size given", sealed(func(b []byte) []byte { return b[:len(b)-9] }), exitVerify, []string{aboutLib, aboutFile}},
-		{"longer file", file(func(b []byte) []byte { return append(b, 0) }), exitVerify, []string{aboutLib, aboutFile, "bytes, want"}},
+		{"longer file", file(func(b []byte) []byte { return append(b, 0) }), exitVerify, []string{aboutLib, aboutFile, "bytes, and the narinfo says"}},
+		{"endless file", serve(func(_ *cacheTest, w http.ResponseWriter, _ *http.Request) {
+			w.Write([]byte{0x50, 0x2a, 0x4d, 0x18, 0xff, 0xff, 0xff, 0x7f}) // zstd skips what follows
+			io.Copy(w, nothing{})
+		}), exitVerify, []string{aboutLib, aboutFile, "more than"}},
 		{"empty file", sealed(func(b []byte) []byte { return nil }), exitVerify, []string{aboutLib, aboutFile}},
 		{"garbage behind", sealed(func(b []byte) []byte { return append(b, "garbage, more than a little"...) }), exitVerify, []string{aboutLib, aboutFile}},
 		{"a web page for a file", sealed(func(b []byte) []byte { return []byte("<html>") }), exitVerify, []string{aboutLib, aboutFile, "unpack"}},
 		{"flipped bit", file(func(b []byte) []byte { b[len(b)/2] ^= 4; return b }), exitVerify, []string{aboutLib, aboutFile}},
-		{"FileHash differs", change(func(n *binarycache.NARInfo) { n.FileHash = closure.Hash{1} }), exitVerify, []string{aboutLib, aboutFile, "the file's hash"}},
 		{"compressed otherwise", change(func(n *binarycache.NARInfo) { n.Compression = "xz" }), exitVerify, []string{aboutLib, aboutFile, "xz: file format"}},
 		{"bomb", sealed(func([]byte) []byte {
 			var b bytes.Buffer
@@ -225,7 +230,7 @@ func TestHostileAndFailingCaches(t *testing.T) {
 			w.Write(make([]byte, 10))
 			w.(http.Flusher).Flush()
 			panic(http.ErrAbortHandler)
-		}), exitVerify, []string{aboutLib, aboutFile, "bytes, want"}},
+		}), exitNetwork, []string{aboutLib, aboutFile, "5 times"}},
 		{"connection dropped at once", serve(func(*cacheTest, http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
 			exitNetwork, []string{aboutLib, aboutFile, "5 times"}},
 		{"connection dropped half-way", serve(func(c *cacheTest, w http.ResponseWriter, r *http.Request) {
@@ -274,10 +279,17 @@ func TestHostileAndFailingCaches(t *testing.T) {
 			http.Redirect(w, r, "gopher://x/", http.StatusFound)
 		}),
 			exitNetwork, []string{aboutLib, aboutFile, "gopher"}},
-		{"encoding nobody asked for", serve(func(c *cacheTest, w http.ResponseWriter, r *http.Request) {
+		{"encoding that is none", serve(func(c *cacheTest, w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			c.Serve(w, r)
 		}), exitNetwork, []string{aboutLib, aboutFile, "encoding"}},
+		{"bomb in a narinfo", func(c *cacheTest) {
+			b := cachetest.Compress(c.T, "gzip", make([]byte, 1<<26))
+			c.Handlers[c.lib.Digest()+".narinfo"] = func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Encoding", "gzip")
+				w.Write(b)
+			}
+		}, exitNetwork, []string{aboutLib, libInfo, "longer"}},
 		{"narinfo 500", func(c *cacheTest) {
 			c.Handlers[c.lib.Digest()+".narinfo"] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }
 		}, exitNetwork, []string{aboutLib, libInfo, "500"}},

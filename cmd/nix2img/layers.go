@@ -119,7 +119,7 @@ func (l *layerer) run(ctx context.Context) error {
 	if err := l.source.check(); err != nil {
 		return err
 	}
-	c, err := l.source.open(ctx, l.ui.stdin)
+	c, err := l.source.open(ctx, l.ui)
 	defer l.source.Close()
 	if err != nil {
 		return err

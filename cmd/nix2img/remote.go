@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -27,6 +26,7 @@ type remote struct {
 	noSigs    bool
 	netrcFile string
 	forget    bool // keep no narinfos
+	refresh   bool // ask for those that are kept
 
 	files *binarycache.Files // once there is a closure
 }
@@ -42,16 +42,17 @@ func isRemote(from string) bool { return from == fromAuto || strings.Contains(fr
 func (r *remote) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&r.keys, "trusted-public-keys", "", "believe binary caches what these `KEYS` have signed: NAME:BASE64, with spaces between\n(default: those that Nix trusts: what nix.conf says, or the key of cache.nixos.org)")
 	f.BoolVar(&r.noSigs, "no-check-sigs", false, "believe binary caches whatever they say")
+	f.BoolVar(&r.refresh, "refresh", false, "ask binary caches again for what they have said before")
 	f.StringVar(&r.netrcFile, "netrc-file", "", "log in to binary caches as `FILE` says (default: netrc-file of nix.conf)")
 }
 
 // openRemote reads the closure out of binary caches, and out of the store if that is one of the sources.
-func (s *source) openRemote(ctx context.Context) (*closure.Closure, error) {
+func (s *source) openRemote(ctx context.Context, u *ui) (*closure.Closure, error) {
 	conf, err := readNixConf()
 	if err != nil {
 		return nil, err
 	}
-	rt, err := s.remote.runtime(conf)
+	rt, err := s.remote.runtime(conf, u)
 	if err != nil {
 		return nil, err
 	}
@@ -167,29 +168,21 @@ func (s *source) checkLocal(c *closure.Closure) error {
 	return nil
 }
 
-func (r *remote) runtime(conf *nixConf) (*binarycache.Runtime, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.DisableCompression = true
-	transport.MaxIdleConnsPerHost = 32
-	transport.DialContext = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
+func (r *remote) runtime(conf *nixConf, u *ui) (*binarycache.Runtime, error) {
 	rt := &binarycache.Runtime{
-		Client: &http.Client{Transport: transport}, Now: time.Now, Pause: patience.pause, Stall: patience.stall,
+		Now: time.Now, Pause: patience.pause, Stall: patience.stall,
 		KeepFound: conf.keepFound, KeepMissing: conf.keepMissing,
+		Note: func(s string) { u.infof("note: %s", s) },
 	}
 	if dir, err := os.UserCacheDir(); err == nil && !r.forget {
 		rt.Keep = filepath.Join(dir, "nix2img", "narinfo")
 	}
-	file := r.netrcFile
-	if file == "" {
-		file = conf.netrcFile
+	if r.refresh {
+		rt.KeepFound, rt.KeepMissing = -1, -1
 	}
-	text, err := os.ReadFile(file)
-	if err != nil && (r.netrcFile != "" || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission)) {
-		return nil, usagef("--netrc-file %s: %w", file, reason(err))
-	}
-	login, err := binarycache.ParseNetrc(string(text))
+	login, err := r.readNetrc(conf, u)
 	if err != nil {
-		return nil, usagef("--netrc-file %s: %w", file, err)
+		return nil, err
 	}
 	rt.Authorize = func(req *http.Request) {
 		if req.URL.User != nil {
@@ -202,6 +195,23 @@ func (r *remote) runtime(conf *nixConf) (*binarycache.Runtime, error) {
 		}
 	}
 	return rt, nil
+}
+
+// readNetrc reads the file with names and passwords, if there is one.
+func (r *remote) readNetrc(conf *nixConf, u *ui) (binarycache.Netrc, error) {
+	file := cmp.Or(r.netrcFile, conf.netrcFile)
+	text, err := os.ReadFile(file)
+	if err != nil && (r.netrcFile != "" || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission)) {
+		return nil, usagef("--netrc-file %s: %w", file, reason(err))
+	}
+	login, err := binarycache.ParseNetrc(string(text))
+	if err != nil {
+		return nil, usagef("--netrc-file %s: %w", file, err)
+	}
+	if info, err := os.Stat(file); err == nil && len(login) > 0 && info.Mode().IsRegular() && info.Mode()&0o004 != 0 {
+		u.infof("note: anybody can read the passwords in %s: chmod o-r %s", file, shellWords([]string{file}))
+	}
+	return login, nil
 }
 
 func (r *remote) trust(conf *nixConf) (t binarycache.Trust, err error) {
@@ -248,7 +258,8 @@ func (r *remote) advise(err error) error {
 		return &binarycache.VerifyError{URL: r.files.Address(e.Path), Path: e.Path, Err: e}
 	}
 	if e, ok := errors.AsType[*closure.MissingError](err); ok {
-		return withHint(e, "a cache needs the whole closure; nix copy --to CACHE puts it there")
+		return withHint(e, "a cache needs the whole closure; nix copy --to CACHE puts it there, "+
+			"and --refresh asks again for what has been there before")
 	}
 	return err
 }

@@ -280,6 +280,14 @@ func TestFailuresThatPass(t *testing.T) {
 		"resumed":                   half(true),
 		"begun anew":                half(false),
 		"nothing known of the file": change(func(n *binarycache.NARInfo) { n.FileHash, n.FileSize = closure.Hash{}, 0 }),
+		"another file than the narinfo speaks of": change(func(n *binarycache.NARInfo) { n.FileHash, n.FileSize = closure.Hash{1}, 12345 }),
+		"522, then well":           times(1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(522) }),
+		"a strange signature, too": edit("Sig:", "Sig: nonsense\nSig:"),
+		"a URL with a slash":       edit("URL: ", "URL: /"),
+		"compressed again on the way": serve(func(c *cacheTest, w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			w.Write(cachetest.Compress(c.T, "gzip", c.Files[c.info(c.lib).URL]))
+		}),
 		"two signatures": func(c *cacheTest) {
 			n := c.info(c.lib)
 			own := n.Sigs
@@ -396,10 +404,62 @@ func TestLogin(t *testing.T) {
 			if name == "address" {
 				c.url = strings.Replace(c.url, "://", "://me:secret@", 1)
 			}
-			if b := c.build(); b.code != 0 || refused {
+			b := c.build()
+			if b.code != 0 || refused {
 				t.Errorf("exit code %d, refused: %v\n%s", b.code, refused, b.stderr)
 			}
+			if strings.Contains(b.stderr, "anybody can read") {
+				t.Errorf("of a file that nobody else can read: %s", b.stderr)
+			}
+			if err := os.Chmod(filepath.Join(dir, "netrc"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if b := c.build(); strings.Contains(b.stderr, "note: anybody can read the passwords in "+dir) != (test.netrc != "") {
+				t.Errorf("of a file that anybody can read: %s", b.stderr)
+			}
 		})
+	}
+}
+
+// What a cache has said is asked for again if somebody says so, and what was missing in any case.
+func TestRefresh(t *testing.T) {
+	c := newCacheTest(t)
+	asked := 0
+	gone := true
+	for name := range c.Files {
+		if strings.HasSuffix(name, "info") {
+			c.Handlers[name] = func(w http.ResponseWriter, r *http.Request) {
+				asked++
+				if gone && r.URL.Path != "/nix-cache-info" {
+					http.NotFound(w, r)
+					return
+				}
+				c.Serve(w, r)
+			}
+		}
+	}
+	list := func(args ...string) (int, string) {
+		asked = 0
+		code, stderr, err := runQuietly(t, append([]string{"closure", "--from", c.url, "--trusted-public-keys", cachetest.PublicKey(), string(c.data)}, args...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return code, stderr
+	}
+	if code, stderr := list(); code != exitClosure || !strings.Contains(stderr, "--refresh") {
+		t.Errorf("not there: exit code %d\n%s", code, stderr)
+	}
+	gone = false
+	for _, test := range []struct {
+		args []string
+		want int // requests
+	}{{nil, 1}, {nil, 0}, {[]string{"--refresh"}, 2}, {nil, 0}} {
+		if code, stderr := list(test.args...); code != 0 || asked != test.want {
+			t.Errorf("%q: exit code %d, %d requests, want %d\n%s", test.args, code, asked, test.want, stderr)
+		}
+	}
+	if code, stderr, err := runQuietly(t, []string{"warm", "--refresh", "--from", c.url, "--trusted-public-keys", cachetest.PublicKey(), string(c.data)}); code != 0 || err != nil {
+		t.Errorf("warm: exit code %d, %v\n%s", code, err, stderr)
 	}
 }
 

@@ -80,16 +80,16 @@ func (s *source) check() error {
 }
 
 // open reads the closure. Close releases its files.
-func (s *source) open(ctx context.Context, stdin io.Reader) (*closure.Closure, error) {
+func (s *source) open(ctx context.Context, u *ui) (*closure.Closure, error) {
 	var c *closure.Closure
 	var err error
 	switch {
 	case s.stream() != "":
-		c, err = s.openStream(ctx, stdin)
+		c, err = s.openStream(ctx, u.stdin)
 	case len(s.from) > 0:
-		c, err = s.openRemote(ctx)
+		c, err = s.openRemote(ctx, u)
 	case s.closure != "":
-		c, err = s.openMetadata(ctx, stdin)
+		c, err = s.openMetadata(ctx, u.stdin)
 	default:
 		c, err = s.openDatabase(ctx)
 	}
