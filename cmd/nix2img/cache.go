@@ -335,7 +335,7 @@ type warmer struct {
 	caching caching
 	shard   string
 	oci     bool
-	layers  layering
+	layers  layeringFlags
 }
 
 func newWarm(a *app) *cobra.Command {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image/gpu"
-	"github.com/nix2img/nix2img/image/oci"
+	"github.com/nix2img/nix2img/image/oci/layout"
 	"github.com/nix2img/nix2img/image/squash"
 	"github.com/nix2img/nix2img/sif"
 )
@@ -141,7 +141,7 @@ func (g *gpuLooker) look(ctx context.Context) (*gpu.Report, error) {
 
 // isImage reports whether an argument is an image, and not a root of a closure.
 func isImage(name string) bool {
-	if oci.Detect(name) {
+	if layout.Detect(name) {
 		return true
 	}
 	if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {

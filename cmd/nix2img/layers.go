@@ -13,23 +13,25 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image/oci"
+	"github.com/nix2img/nix2img/image/oci/layering"
+	"github.com/nix2img/nix2img/image/oci/layout"
 )
 
-// layering says which store paths share a layer, flag by flag.
-type layering struct {
+// layeringFlags says which store paths share a layer, flag by flag.
+type layeringFlags struct {
 	max            int
 	file, previous string
 }
 
-func (l *layering) addFlags(f *pflag.FlagSet) {
-	f.IntVar(&l.max, "layers", oci.DefaultLayers, "make at most `N` layers (OCI)")
+func (l *layeringFlags) addFlags(f *pflag.FlagSet) {
+	f.IntVar(&l.max, "layers", layering.DefaultLayers, "make at most `N` layers (OCI)")
 	f.StringVar(&l.file, "layers-file", "", "put together what `FILE` says: in each line a layer, as patterns of names (OCI)")
 	f.StringVar(&l.previous, "previous", "", "keep the layers of the image in the OCI layout `DIR[:TAG]` (OCI)")
 }
 
-func (l *layering) options(arch string) (opts oci.Layering, err error) {
-	if l.max < 2 || l.max > oci.MaxLayers {
-		return opts, usagef("--layers %d: want 2 to %d", l.max, oci.MaxLayers)
+func (l *layeringFlags) options(arch string) (opts layering.Options, err error) {
+	if l.max < 2 || l.max > layering.MaxLayers {
+		return opts, usagef("--layers %d: want 2 to %d", l.max, layering.MaxLayers)
 	}
 	opts.Max = l.max
 	if l.file != "" {
@@ -38,7 +40,11 @@ func (l *layering) options(arch string) (opts oci.Layering, err error) {
 		}
 	}
 	if l.previous != "" {
-		if opts.Previous, err = oci.LayoutPaths(l.previous, arch); err != nil {
+		m, err := layout.Manifest(l.previous, arch)
+		if err == nil {
+			opts.Previous, err = oci.ManifestPaths(m)
+		}
+		if err != nil {
 			return opts, fmt.Errorf("--previous: %w", err)
 		}
 	}
@@ -69,7 +75,7 @@ func readGroups(name string) (groups [][]string, err error) {
 type layerer struct {
 	*app
 	source   source
-	layering layering
+	layering layeringFlags
 	asJSON   bool
 }
 
@@ -102,8 +108,8 @@ separated by spaces. What no line matches is divided as usual.`,
 
 // layersResult is what "layers --json" prints.
 type layersResult struct {
-	Layers  []layerResult `json:"layers"`
-	Changes []oci.Change  `json:"changes"`
+	Layers  []layerResult     `json:"layers"`
+	Changes []layering.Change `json:"changes"`
 }
 
 type layerResult struct {
@@ -128,7 +134,7 @@ func (l *layerer) run(ctx context.Context) error {
 	if err != nil {
 		return &usageError{err}
 	}
-	res := layersResult{Changes: oci.Changes(c, plan)}
+	res := layersResult{Changes: layering.Changes(c, plan)}
 	for _, layer := range plan {
 		r := layerResult{}
 		for _, o := range layer {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/nix2img/nix2img/image/oci"
+	"github.com/nix2img/nix2img/image/oci/layout"
 	"github.com/nix2img/nix2img/internal/ctxio"
 	"github.com/nix2img/nix2img/squashfs"
 )
@@ -116,7 +116,7 @@ func (l *lister) dir(name string) error {
 func (l *lister) print(name, shown string, info fs.FileInfo) error {
 	size := strconv.FormatInt(info.Size(), 10)
 	owner := "0:0"
-	if o, ok := info.Sys().(oci.Owner); ok {
+	if o, ok := info.Sys().(layout.Owner); ok {
 		owner = fmt.Sprintf("%d:%d", o.UID, o.GID)
 	}
 	inode, ok := info.Sys().(*squashfs.Inode)

@@ -14,7 +14,7 @@ import (
 
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/oci"
-	"github.com/nix2img/nix2img/internal/tempfile"
+	"github.com/nix2img/nix2img/image/oci/layout"
 )
 
 // ociFlags are what "nix2img build" has for OCI images, flag by flag.
@@ -23,7 +23,7 @@ type ociFlags struct {
 	tag                     string
 	user                    string
 	ports, annotations      []string
-	layering                layering
+	layering                layeringFlags
 }
 
 func (o *ociFlags) addFlags(f *pflag.FlagSet) {
@@ -107,7 +107,7 @@ func (o *ociFlags) options(b *builder) (*oci.Options, error) {
 		opts.Annotations[key] = value
 	}
 	if o.docker != "" && opts.Compression != "" && opts.Compression != "gzip" && opts.Compression != "none" {
-		return nil, usagef("--compression %s: %w", b.encode.compression, oci.ErrNotDocker)
+		return nil, usagef("--compression %s: %w", b.encode.compression, layout.ErrNotDocker)
 	}
 	opts.Layering, err = o.layering.options(b.arch)
 	return opts, err
@@ -147,9 +147,7 @@ func (o *ociFlags) layers(ctx context.Context, b *builder, img *image.Image, p *
 // build makes an image and writes it where it is to go.
 func (o *ociFlags) build(ctx context.Context, b *builder, img *image.Image) error {
 	if o.layout != "" {
-		for _, dir := range []string{o.layout, oci.BlobDir(o.layout)} {
-			tempfile.Sweep(dir, oci.TempPrefix, os.Geteuid())
-		}
+		layout.Sweep(o.layout, os.Geteuid())
 	}
 	p := newProgress(b.ui, time.Now)
 	built, err := o.layers(ctx, b, img, p)
@@ -204,19 +202,19 @@ func (res *ociResult) describe(img *oci.Image) error {
 // write writes the image where it is to go.
 func (o *ociFlags) write(ctx context.Context, b *builder, img *oci.Image, res *ociResult) error {
 	if o.layout != "" {
-		w, err := img.WriteLayout(ctx, o.layout, o.tag)
+		w, err := layout.Write(ctx, o.layout, o.tag, img)
 		if err == nil {
 			res.Written = w.Bytes
 		}
 		return err
 	}
 	res.Written = res.Size
-	write := img.WriteArchive
+	write := layout.WriteArchive
 	if o.docker != "" {
-		write = img.WriteDockerArchive
+		write = layout.WriteDockerArchive
 	}
 	if res.File == "-" {
-		return write(ctx, stdout{b.ui.stdout}, o.tag)
+		return write(ctx, stdout{b.ui.stdout}, o.tag, img)
 	}
 	out, err := b.create(res.File, 0o666)
 	if err != nil {
@@ -226,7 +224,7 @@ func (o *ociFlags) write(ctx context.Context, b *builder, img *oci.Image, res *o
 	if err := out.Reserve(res.Size); err != nil {
 		return err
 	}
-	if err := write(ctx, out, o.tag); err != nil {
+	if err := write(ctx, out, o.tag, img); err != nil {
 		return err
 	}
 	b.ui.busyf("waiting for the disk")
@@ -235,7 +233,7 @@ func (o *ociFlags) write(ctx context.Context, b *builder, img *oci.Image, res *o
 
 // explainOCI says of an error whether it is the closure's files that are at fault.
 func explainOCI(err error) error {
-	if is[*oci.LayoutError](err) {
+	if is[*layout.Error](err) {
 		return err
 	}
 	if e, ok := errors.AsType[*oci.SourceError](err); ok {

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/nix2img/nix2img/image"
-	"github.com/nix2img/nix2img/image/oci"
+	"github.com/nix2img/nix2img/image/oci/layout"
 	"github.com/nix2img/nix2img/sif"
 	"github.com/nix2img/nix2img/squashfs"
 )
@@ -25,14 +25,14 @@ type files interface {
 // openFiles opens the root file system of an image of any kind.
 // The layers of an OCI image, that for arch if there are several, are unpacked into a temporary file.
 func openFiles(ctx context.Context, name, arch string) (fsys files, close func() error, err error) {
-	if !oci.Detect(name) {
+	if !layout.Detect(name) {
 		img, err := openImage(name)
 		if err != nil {
 			return nil, nil, err
 		}
 		return img, img.Close, nil
 	}
-	stored, err := oci.Open(name, arch)
+	stored, err := layout.Open(name, arch)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"runtime"
 	"time"
@@ -12,7 +13,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 
-	"github.com/nix2img/nix2img/image/oci"
+	"github.com/nix2img/nix2img/image/oci/layout"
 	"github.com/nix2img/nix2img/image/oci/registry"
 	"github.com/nix2img/nix2img/image/squash"
 	"github.com/nix2img/nix2img/internal/ctxio"
@@ -111,17 +112,16 @@ func (p *puller) pullLayout(ctx context.Context, ref name.Reference, img v1.Imag
 	if err != nil {
 		return err
 	}
-	var d v1.Descriptor
-	if arch := config.Architecture; arch != "" { // artifacts have none
-		d.Platform = config.Platform()
-		if arch != p.arch {
-			p.ui.infof("note: the image is for %s, and there is no other", arch)
-		}
+	if arch := config.Architecture; arch != "" && arch != p.arch { // artifacts have none
+		p.ui.infof("note: the image is for %s, and there is no other", arch)
 	}
-	if tag, ok := ref.(name.Tag); ok {
-		d.Annotations = map[string]string{oci.TagAnnotation: tag.TagStr()}
+	tag := ""
+	if t, ok := ref.(name.Tag); ok {
+		tag = t.TagStr()
 	}
-	return p.saveLayout(ctx, p.output, d, img)
+	layout.Sweep(p.output, os.Geteuid())
+	_, err = layout.Write(ctx, p.output, tag, img)
+	return err
 }
 
 func (p *puller) writeSIF(ctx context.Context, layer v1.Layer) error {

@@ -3,9 +3,10 @@
 //	img, err := oci.Build(ctx, &image.Image{Closure: c}, nil, &oci.Runtime{Cache: cache})
 //	...
 //	defer img.Close()
-//	_, err = img.WriteLayout(ctx, "layout", "app:1.0")
+//	_, err = layout.Write(ctx, "dir", "app:1.0", img)
 //
-// What Build returns is a v1.Image of go-containerregistry, so that registry clients can send it.
+// What Build returns is a v1.Image of go-containerregistry, so that registry clients can send it,
+// and package layout can put it where it is to go.
 //
 // # A layer
 //
@@ -36,5 +37,5 @@
 //
 // # Which layers
 //
-// See [Layering]: store objects that change together are put together, and those that never change first.
+// See package layering: store objects that change together are put together, and those that never change first.
 package oci

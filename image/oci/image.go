@@ -19,6 +19,7 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/oci/layering"
 )
 
 // PathsAnnotation is the annotation of a layer that lists its store objects: base names, separated by spaces.
@@ -31,7 +32,7 @@ type Options struct {
 	// Level is the codec's. Zero means its default, but 6 for gzip.
 	Level int
 	// Layering says which store objects share a layer.
-	Layering Layering
+	Layering layering.Options
 	// User is who runs programs: "USER", "UID", "UID:GID" and so on. Empty means root.
 	User string
 	// ExposedPorts are those at which the image's programs listen: "8080/tcp".
@@ -60,7 +61,7 @@ type Runtime struct {
 	From []*Cache
 	// TempDir is where temporary files go. Empty means that of the system.
 	TempDir string
-	// Layout is the directory that [Image.WriteLayout] will be called with, if that is known:
+	// Layout is the directory that [layout.Write] will be called with, if that is known:
 	// layers are written there when they are made. Empty means that it is not known.
 	Layout string
 	// Progress, if not nil, is called with the work done so far. Calls do not overlap.

@@ -10,6 +10,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/nix2img/nix2img/image/oci/layout"
 )
 
 // A Layer is a layer of an [Image]: the compressed tar entries of some store objects, or the base files.
@@ -19,7 +21,7 @@ type Layer struct {
 	summary
 	s     *store
 	units []*unit
-	file  *layerFile // nil: it has to be read together
+	file  *layout.Blob // nil: it has to be read together
 }
 
 var _ v1.Layer = (*Layer)(nil)
@@ -43,6 +45,9 @@ func (l *Layer) MediaType() (types.MediaType, error) {
 	}
 	return types.OCILayerZStd, nil
 }
+
+// Placed returns the layer as it was written to a layout when it was made, or nil: see [Runtime.Layout].
+func (l *Layer) Placed() *layout.Blob { return l.file }
 
 // header is what the layer begins with. The base files bring the directories along.
 func (l *Layer) header() *piece { return l.s.headerOf(l.units) }
@@ -181,7 +186,7 @@ func (r *layerReader) Close() error {
 // A nil layerSum is for pieces of which no hash is wanted.
 type layerSum struct {
 	s              *store
-	file           *layerFile
+	file           *layout.Blob
 	digest, diffID *hasher
 	chain          chain   // of what has been hashed
 	rest           []*unit // what has not
@@ -226,14 +231,15 @@ func (s *store) newLayerSum(units []*unit, begin chain) (*layerSum, error) {
 	l := &layerSum{s: s, digest: newHasher(digest, 0), diffID: newHasher(diffID, 0), chain: begin, rest: units}
 	if s.place != nil {
 		var err error
-		if l.file, err = s.place.create(); err != nil {
+		if l.file, err = s.place.Create(); err != nil {
 			return nil, err
 		}
 	}
 	h := s.headerOf(units)
 	l.digest.add(h.packed, func() {})
 	l.diffID.add(h.raw, func() {})
-	return l, l.file.write(h.packed)
+	_, err := l.file.Write(h.packed)
+	return l, err
 }
 
 // add adds a piece, and releases it twice.
@@ -243,7 +249,7 @@ func (l *layerSum) add(p *piece) error {
 		p.release()
 		return nil
 	}
-	if err := l.file.write(p.packed); err != nil {
+	if _, err := l.file.Write(p.packed); err != nil {
 		return err
 	}
 	l.digest.add(p.packed, p.release)
@@ -266,8 +272,8 @@ func (l *layerSum) mark() error {
 	if l.rest = l.rest[1:]; len(l.rest) > 0 {
 		return nil
 	}
-	err := l.file.write(l.s.trailer.packed)
-	l.file.seal()
+	_, err := l.file.Write(l.s.trailer.packed)
+	l.file.Seal()
 	return err
 }
 

@@ -2,6 +2,7 @@ package oci_test
 
 import (
 	"bytes"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -9,15 +10,17 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
+	ggcrlayout "github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
+	"github.com/nix2img/nix2img/closure/narhash"
 	"github.com/nix2img/nix2img/image/oci"
+	"github.com/nix2img/nix2img/image/oci/layout"
 )
 
-func writeLayout(t *testing.T, b *oci.Image, dir, tag string) *oci.Written {
+func writeLayout(t *testing.T, b *oci.Image, dir, tag string) *layout.Written {
 	t.Helper()
-	w, err := b.WriteLayout(t.Context(), dir, tag)
+	w, err := layout.Write(t.Context(), dir, tag, b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +49,7 @@ func TestLayout(t *testing.T) {
 	writeLayout(t, changed, dir, "v1")
 	writeLayout(t, changed, dir, "v1")
 
-	index, err := layout.ImageIndexFromPath(dir)
+	index, err := ggcrlayout.ImageIndexFromPath(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +76,7 @@ func TestLayoutRepairsBlobs(t *testing.T) {
 	dir := t.TempDir()
 	b := build(t, testImage(t, app, written(t, storeFiles())), nil, nil)
 	writeLayout(t, b, dir, "")
-	blob := filepath.Join(oci.BlobDir(dir), must(must(b.Layers())[0].Digest()).Hex)
+	blob := filepath.Join(layout.BlobDir(dir), must(must(b.Layers())[0].Digest()).Hex)
 	data := must(os.ReadFile(blob))
 	data[len(data)/2]++
 	if err := os.WriteFile(blob, data, 0o644); err != nil {
@@ -82,7 +85,7 @@ func TestLayoutRepairsBlobs(t *testing.T) {
 	if w := writeLayout(t, b, dir, ""); w.Blobs != 1 {
 		t.Errorf("wrote %+v", w)
 	}
-	index, err := layout.ImageIndexFromPath(dir)
+	index, err := ggcrlayout.ImageIndexFromPath(dir)
 	if err == nil {
 		err = validate.Index(index)
 	}
@@ -97,7 +100,7 @@ func TestLayoutLeavesOtherFilesAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := build(t, testImage(t, app, written(t, storeFiles())), nil, nil)
-	if _, err := b.WriteLayout(t.Context(), dir, ""); err == nil {
+	if _, err := layout.Write(t.Context(), dir, "", b); err == nil {
 		t.Error("a layout among other files")
 	}
 	if list := must(os.ReadDir(dir)); len(list) != 1 {
@@ -133,11 +136,11 @@ func TestLayoutInOnePass(t *testing.T) {
 		if err := b.Close(); err != nil {
 			t.Fatal(err)
 		}
-		img := must(must(layout.ImageIndexFromPath(rt.Layout)).Image(must(want.Digest())))
+		img := must(must(ggcrlayout.ImageIndexFromPath(rt.Layout)).Image(must(want.Digest())))
 		if err := validate.Image(img); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if got := len(must(os.ReadDir(oci.BlobDir(rt.Layout)))); got != len(wanted)+2 {
+		if got := len(must(os.ReadDir(layout.BlobDir(rt.Layout)))); got != len(wanted)+2 {
 			t.Errorf("%s: %d files", name, got)
 		}
 	}
@@ -162,12 +165,70 @@ func TestLayoutIsLeftAsItWas(t *testing.T) {
 	b := build(t, testImage(t, app, written(t, storeFiles())), nil, rt)
 	writeLayout(t, b, dir, "")
 	b.Close()
-	n := len(must(os.ReadDir(oci.BlobDir(dir))))
+	n := len(must(os.ReadDir(layout.BlobDir(dir))))
 	must(oci.Build(t.Context(), good, nil, rt)).Close()
-	if got := len(must(os.ReadDir(oci.BlobDir(dir)))); got != n {
+	if got := len(must(os.ReadDir(layout.BlobDir(dir)))); got != n {
 		t.Errorf("there are %d files instead of %d", got, n)
 	}
-	if err := validate.Index(must(layout.ImageIndexFromPath(dir))); err != nil {
+	if err := validate.Index(must(ggcrlayout.ImageIndexFromPath(dir))); err != nil {
 		t.Error(err)
+	}
+}
+
+// openFiles opens the root file system of a stored image.
+func openFiles(t testing.TB, name string) *layout.Files {
+	t.Helper()
+	s, err := layout.Open(name, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	files, err := s.Files(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { files.Close() })
+	return files
+}
+
+// What has been written is read again, in each form.
+func TestOpen(t *testing.T) {
+	for _, codec := range []string{"gzip", "zstd-go", "none"} {
+		b := build(t, testImage(t, app, written(t, storeFiles())), &oci.Options{Compression: codec}, nil)
+		dir := t.TempDir()
+		writeLayout(t, b, filepath.Join(dir, "layout"), "")
+		names := []string{"layout", "oci.tar"}
+		create(t, filepath.Join(dir, "oci.tar"), func(w io.Writer) error { return layout.WriteArchive(t.Context(), w, "", b) })
+		if codec != "zstd-go" {
+			names = append(names, "docker.tar")
+			create(t, filepath.Join(dir, "docker.tar"), func(w io.Writer) error { return layout.WriteDockerArchive(t.Context(), w, "", b) })
+		}
+		for _, name := range names {
+			name = filepath.Join(dir, name)
+			if !layout.Detect(name) {
+				t.Errorf("%s %s is not taken for an image", codec, name)
+			}
+			files := openFiles(t, name)
+			for _, o := range hashed[app] {
+				if got, _, err := narhash.Sum(t.Context(), files, string(o.Path)[1:]); err != nil || got != o.NARHash {
+					t.Errorf("%s %s: %s has hash %s, want %s: %v", codec, name, o.Path, got, o.NARHash, err)
+				}
+			}
+		}
+	}
+	if layout.Detect(t.TempDir()) || layout.Detect("layout_test.go") {
+		t.Error("something else is taken for an image")
+	}
+}
+
+func create(t testing.TB, name string, write func(io.Writer) error) {
+	t.Helper()
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := write(f); err != nil {
+		t.Fatal(err)
 	}
 }

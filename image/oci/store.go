@@ -14,6 +14,7 @@ import (
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/gpu"
+	"github.com/nix2img/nix2img/image/oci/layout"
 	"github.com/nix2img/nix2img/internal/cas"
 	"github.com/nix2img/nix2img/internal/codec"
 	"github.com/nix2img/nix2img/internal/par"
@@ -89,8 +90,8 @@ type store struct {
 	streams sync.Pool   // of codec.Stream
 	buffers chan []byte // that are not in use
 
-	header, trailer piece  // of every layer
-	place           *place // where layers are written when they are made, or nil
+	header, trailer piece         // of every layer
+	place           *layout.Place // where layers are written when they are made, or nil
 
 	so Progress // far
 
@@ -125,7 +126,7 @@ func newStore(ctx context.Context, rt *Runtime, e *coding, c *closure.Closure) (
 		return nil, err
 	}
 	if rt.Layout != "" {
-		s.place, err = openPlace(rt.Layout)
+		s.place, err = layout.OpenPlace(rt.Layout)
 	}
 	return s, err
 }
@@ -146,7 +147,7 @@ func (s *store) Close() error {
 	}
 	clear(s.held)
 	if s.place != nil {
-		s.place.close()
+		s.place.Close()
 	}
 	return nil
 }
@@ -278,7 +279,7 @@ type keeper struct {
 	s    *store
 	u    *unit
 	w    *cas.Writer // nil: the blob is a part of file, from off on
-	file *layerFile
+	file *layout.Blob
 	off  int64
 	meta blobMeta
 }
@@ -294,7 +295,7 @@ func (s *store) keep(u *unit, sum *layerSum) (k *keeper, err error) {
 		key = s.blobKey(u.object)
 	}
 	if sum != nil && sum.file != nil && !s.caches(u) {
-		k.file, k.off = sum.file, sum.file.size
+		k.file, k.off = sum.file, sum.file.Size()
 		return k, nil
 	}
 	k.w, err = to.Create(key)
@@ -317,7 +318,7 @@ func (k *keeper) add(p *piece) error {
 
 func (k *keeper) commit() error {
 	if k.w == nil {
-		data := io.NewSectionReader(k.file.f, k.off, k.file.size-k.off)
+		data := io.NewSectionReader(k.file, k.off, k.file.Size()-k.off)
 		k.hold(&blob{k.meta, data, func() error { return nil }})
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/nix2img/nix2img/image/oci"
+	"github.com/nix2img/nix2img/image/oci/layering"
 )
 
 // only is a store of which just the objects with the given name may be asked for.
@@ -48,7 +49,7 @@ func TestWarm(t *testing.T) {
 	contents(t, again)
 
 	files := written(t, storeFiles())
-	one := &oci.Options{Layering: oci.Layering{Max: 2}} // so the layer begins with what is known
+	one := &oci.Options{Layering: layering.Options{Max: 2}} // so the layer begins with what is known
 	b := build(t, testImage(t, app2, only{t, files, filepath.Base(app2)}), one, &oci.Runtime{Cache: openCache(t, dir)})
 	contents(t, b)
 	cold := build(t, testImage(t, app2, files), one, nil)
@@ -60,7 +61,7 @@ func TestWarm(t *testing.T) {
 // A layer goes on from the state of another one that begins alike.
 func TestResume(t *testing.T) {
 	dir := t.TempDir()
-	one := &oci.Options{Layering: oci.Layering{Max: 2}}
+	one := &oci.Options{Layering: layering.Options{Max: 2}}
 	files := written(t, storeFiles())
 	read := func(root string, cache *oci.Cache) (digest string, bytes int64) {
 		rt := &oci.Runtime{Cache: cache, Progress: func(p oci.Progress) { bytes = p.Written }}

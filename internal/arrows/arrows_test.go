@@ -35,13 +35,19 @@ var arrows = map[string][]string{
 	"image/squash": {"internal/ctxio", "image", "image/gpu", "squashfs", "closure", "closure/narhash", "internal/cas"},
 	"image/oci": {
 		"internal/ctxio",
-		"image", "image/gpu", "closure", "closure/narhash", "internal/cas", "internal/codec", "internal/par", "internal/tempfile",
+		"image", "image/gpu", "image/oci/layering", "image/oci/layout", "closure", "closure/narhash", "internal/cas", "internal/codec", "internal/par",
 		"github.com/google/go-containerregistry/pkg/v1", "github.com/google/go-containerregistry/pkg/v1/partial",
 		"github.com/google/go-containerregistry/pkg/v1/types",
 	},
 
 	"image/inspect": {"internal/par"},
 
+	"image/oci/layering": {"closure"},
+	"image/oci/layout": {
+		"internal/ctxio", "internal/codec", "internal/par", "internal/tempfile",
+		"github.com/google/go-containerregistry/pkg/v1", "github.com/google/go-containerregistry/pkg/v1/partial",
+		"github.com/google/go-containerregistry/pkg/v1/types",
+	},
 	"image/oci/registry": {
 		"internal/ctxio",
 		"internal/par", "github.com/google/go-containerregistry/pkg/authn", "github.com/google/go-containerregistry/pkg/name",

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/nix2img/nix2img/closure"
-	"github.com/nix2img/nix2img/image/oci"
+	"github.com/nix2img/nix2img/image/oci/layering"
 )
 
 // popularity is how nixpkgs' dockerTools divide a closure: objects to which the most paths of references lead
@@ -93,7 +93,7 @@ func TestPulledBytes(t *testing.T) {
 	for _, n := range []int{20, 67, 100} {
 		plan := func(c *closure.Closure, previous [][]string) [][]closure.Object {
 			// nixpkgs does not count what has the base files.
-			layers, err := (&oci.Layering{Max: n + 1, Previous: previous}).Plan(c)
+			layers, err := (&layering.Options{Max: n + 1, Previous: previous}).Plan(c)
 			if err != nil {
 				t.Fatal(err)
 			}

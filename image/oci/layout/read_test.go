@@ -1,4 +1,4 @@
-package oci_test
+package layout_test
 
 import (
 	"archive/tar"
@@ -14,18 +14,24 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
+	ggcrlayout "github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 
-	"github.com/nix2img/nix2img/closure/narhash"
-	"github.com/nix2img/nix2img/image/oci"
+	"github.com/nix2img/nix2img/image/oci/layout"
 )
 
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
 // openFiles opens the root file system of a stored image.
-func openFiles(t testing.TB, name string) *oci.Files {
+func openFiles(t testing.TB, name string) *layout.Files {
 	t.Helper()
-	s, err := oci.Open(name, "")
+	s, err := layout.Open(name, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,48 +42,6 @@ func openFiles(t testing.TB, name string) *oci.Files {
 	}
 	t.Cleanup(func() { files.Close() })
 	return files
-}
-
-// What has been written is read again, in each form.
-func TestOpen(t *testing.T) {
-	for _, codec := range []string{"gzip", "zstd-go", "none"} {
-		b := build(t, testImage(t, app, written(t, storeFiles())), &oci.Options{Compression: codec}, nil)
-		dir := t.TempDir()
-		writeLayout(t, b, filepath.Join(dir, "layout"), "")
-		names := []string{"layout", "oci.tar"}
-		create(t, filepath.Join(dir, "oci.tar"), func(w io.Writer) error { return b.WriteArchive(t.Context(), w, "") })
-		if codec != "zstd-go" {
-			names = append(names, "docker.tar")
-			create(t, filepath.Join(dir, "docker.tar"), func(w io.Writer) error { return b.WriteDockerArchive(t.Context(), w, "") })
-		}
-		for _, name := range names {
-			name = filepath.Join(dir, name)
-			if !oci.Detect(name) {
-				t.Errorf("%s %s is not taken for an image", codec, name)
-			}
-			files := openFiles(t, name)
-			for _, o := range hashed[app] {
-				if got, _, err := narhash.Sum(t.Context(), files, string(o.Path)[1:]); err != nil || got != o.NARHash {
-					t.Errorf("%s %s: %s has hash %s, want %s: %v", codec, name, o.Path, got, o.NARHash, err)
-				}
-			}
-		}
-	}
-	if oci.Detect(t.TempDir()) || oci.Detect("read_test.go") {
-		t.Error("something else is taken for an image")
-	}
-}
-
-func create(t testing.TB, name string, write func(io.Writer) error) {
-	t.Helper()
-	f, err := os.Create(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := write(f); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // entry is a line of a layer: a type, a name, and contents or a target.
@@ -106,7 +70,7 @@ func tarLayer(t testing.TB, entries ...entry) v1.Layer {
 		}
 	}
 	w.Close()
-	return static.NewLayer(b.Bytes(), "application/vnd.oci.image.layer.v1.tar")
+	return static.NewLayer(b.Bytes(), "application/vnd.layout.image.layer.v1.tar")
 }
 
 // storeLayers has another library write a layout.
@@ -117,7 +81,7 @@ func storeLayers(t testing.TB, layers ...v1.Layer) string {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if _, err := layout.Write(dir, mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img})); err != nil {
+	if _, err := ggcrlayout.Write(dir, mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img})); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -179,11 +143,11 @@ func TestOpenRefuses(t *testing.T) {
 	} {
 		dir := storeLayers(t, good)
 		c.change(dir)
-		s, err := oci.Open(dir, "")
+		s, err := layout.Open(dir, "")
 		if err == nil {
 			_, err = s.Files(t.Context(), t.TempDir())
 		}
-		if _, ok := errors.AsType[*oci.FormatError](err); !ok || !strings.Contains(err.Error(), c.want) {
+		if _, ok := errors.AsType[*layout.FormatError](err); !ok || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -191,9 +155,9 @@ func TestOpenRefuses(t *testing.T) {
 		"a file as a directory":  tarLayer(t, entry{tar.TypeReg, "a", "x"}, entry{tar.TypeReg, "a/b", "x"}),
 		"a link to nothing":      tarLayer(t, entry{tar.TypeLink, "a", "b"}),
 		"a link to a directory":  tarLayer(t, entry{tar.TypeDir, "b/", ""}, entry{tar.TypeLink, "a", "b"}),
-		"a layer that is no tar": static.NewLayer(bytes.Repeat([]byte("no tar "), 100), "application/vnd.oci.image.layer.v1.tar"),
+		"a layer that is no tar": static.NewLayer(bytes.Repeat([]byte("no tar "), 100), "application/vnd.layout.image.layer.v1.tar"),
 	} {
-		s, err := oci.Open(storeLayers(t, layer), "")
+		s, err := layout.Open(storeLayers(t, layer), "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -216,7 +180,7 @@ func FuzzOpen(f *testing.F) {
 		if err := os.WriteFile(name, data, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		s, err := oci.Open(name, "")
+		s, err := layout.Open(name, "")
 		if err != nil {
 			return
 		}

@@ -1,4 +1,4 @@
-package oci
+package layout
 
 import (
 	"archive/tar"
@@ -33,7 +33,7 @@ type FormatError struct {
 	Err  error
 }
 
-func (e *FormatError) Error() string { return fmt.Sprintf("oci: %s: %v", e.Name, e.Err) }
+func (e *FormatError) Error() string { return fmt.Sprintf("layout: %s: %v", e.Name, e.Err) }
 func (e *FormatError) Unwrap() error { return e.Err }
 
 var errNoImage = errors.New("neither an OCI layout, nor an archive of one, nor one of docker save")

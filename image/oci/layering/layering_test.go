@@ -1,4 +1,4 @@
-package oci_test
+package layering_test
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/nix2img/nix2img/closure"
-	"github.com/nix2img/nix2img/image/oci"
+	"github.com/nix2img/nix2img/image/oci/layering"
 )
 
 // storePath makes a path of a name, with a digest that says which version it is of.
@@ -70,7 +70,7 @@ func randomClosure(t *testing.T, n int, changed ...string) *closure.Closure {
 	return c
 }
 
-func plan(t *testing.T, l oci.Layering, c *closure.Closure) [][]string {
+func plan(t *testing.T, l layering.Options, c *closure.Closure) [][]string {
 	t.Helper()
 	layers, err := l.Plan(c)
 	if err != nil {
@@ -94,7 +94,7 @@ func TestPlan(t *testing.T) {
 			if n > 1000 && limit != 20 {
 				continue // it takes a while
 			}
-			layers := plan(t, oci.Layering{Max: limit}, c)
+			layers := plan(t, layering.Options{Max: limit}, c)
 			if want := min(n, limit-1); len(layers) != want {
 				t.Errorf("%d objects, %d layers at most: %d, not %d", n, limit, len(layers), want)
 			}
@@ -107,7 +107,7 @@ func TestPlan(t *testing.T) {
 			if !slices.Equal(all, want) {
 				t.Errorf("%d objects, %d layers: not every object is in one layer", n, limit)
 			}
-			if !reflect.DeepEqual(layers, plan(t, oci.Layering{Max: limit}, c)) {
+			if !reflect.DeepEqual(layers, plan(t, layering.Options{Max: limit}, c)) {
 				t.Errorf("%d objects, %d layers: the next time it is another plan", n, limit)
 			}
 		}
@@ -116,7 +116,7 @@ func TestPlan(t *testing.T) {
 
 func TestPlanLimits(t *testing.T) {
 	for _, n := range []int{-1, 1, 125} {
-		if _, err := (&oci.Layering{Max: n}).Plan(randomClosure(t, 5)); err == nil {
+		if _, err := (&layering.Options{Max: n}).Plan(randomClosure(t, 5)); err == nil {
 			t.Errorf("%d layers are taken", n)
 		}
 	}
@@ -127,11 +127,11 @@ func TestPlanKeepsChangesSmall(t *testing.T) {
 	c := randomClosure(t, 300)
 	last := map[string]int64{}
 	for _, limit := range []int{2, 20, 60, 124} {
-		layers, err := (&oci.Layering{Max: limit}).Plan(c)
+		layers, err := (&layering.Options{Max: limit}).Plan(c)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, ch := range oci.Changes(c, layers) {
+		for _, ch := range layering.Changes(c, layers) {
 			if before, ok := last[ch.Name]; ok && ch.Bytes > before {
 				t.Errorf("%s: %d bytes with %d layers, more than %d", ch.Name, ch.Bytes, limit, before)
 			}
@@ -148,8 +148,8 @@ func TestPlanKeepsChangesSmall(t *testing.T) {
 
 // With the layers of the previous image, all but those with a changed object stay.
 func TestPrevious(t *testing.T) {
-	old := plan(t, oci.Layering{Max: 20}, randomClosure(t, 300))
-	next := plan(t, oci.Layering{Max: 20, Previous: old}, randomClosure(t, 300, "python3.12-module200-1"))
+	old := plan(t, layering.Options{Max: 20}, randomClosure(t, 300))
+	next := plan(t, layering.Options{Max: 20, Previous: old}, randomClosure(t, 300, "python3.12-module200-1"))
 	same := 0
 	for _, layer := range old {
 		changed := slices.ContainsFunc(layer, func(base string) bool {
@@ -170,7 +170,7 @@ func TestPrevious(t *testing.T) {
 
 func TestGroups(t *testing.T) {
 	c := randomClosure(t, 100)
-	layers := plan(t, oci.Layering{Max: 10, Groups: [][]string{{"glibc-*", "python3-*"}, {"python3.12-module5*"}, {"nothing"}}}, c)
+	layers := plan(t, layering.Options{Max: 10, Groups: [][]string{{"glibc-*", "python3-*"}, {"python3.12-module5*"}, {"nothing"}}}, c)
 	for _, want := range []string{"glibc-2.40 python3-3.12.4", "module50 module52 module54 module56 module58"} {
 		found := slices.ContainsFunc(layers, func(l []string) bool {
 			var names []string
@@ -186,7 +186,7 @@ func TestGroups(t *testing.T) {
 			t.Errorf("no layer has %s", want)
 		}
 	}
-	if _, err := (&oci.Layering{Groups: [][]string{{"["}}}).Plan(c); err == nil {
+	if _, err := (&layering.Options{Groups: [][]string{{"["}}}).Plan(c); err == nil {
 		t.Error("a pattern that is none is taken")
 	}
 }

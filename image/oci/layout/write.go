@@ -1,4 +1,4 @@
-package oci
+package layout
 
 import (
 	"bytes"
@@ -33,26 +33,32 @@ const (
 // TagAnnotation is the annotation of an image in a layout that has its tag.
 const TagAnnotation = "org.opencontainers.image.ref.name"
 
-// TempPrefix begins the names of files in a layout that are not complete.
-// See package internal/tempfile for how to tell those that dead processes have left.
-const TempPrefix = ".nix2img-"
+// tempPrefix begins the names of files in a layout that are not complete.
+const tempPrefix = tempfile.Prefix
 
-// A LayoutError reports a directory in which there is something else than a layout,
+// Sweep removes what dead processes of the user uid have left in the layout in dir: files that were not complete.
+func Sweep(dir string, uid int) {
+	for _, dir := range []string{dir, BlobDir(dir)} {
+		tempfile.Sweep(dir, tempPrefix, uid)
+	}
+}
+
+// A Error reports a directory in which there is something else than a layout,
 // or which cannot be read or written.
-type LayoutError struct {
+type Error struct {
 	Dir string
 	Err error
 }
 
-func (e *LayoutError) Error() string { return fmt.Sprintf("oci: layout %s: %v", e.Dir, e.Err) }
-func (e *LayoutError) Unwrap() error { return e.Err }
+func (e *Error) Error() string { return fmt.Sprintf("layout %s: %v", e.Dir, e.Err) }
+func (e *Error) Unwrap() error { return e.Err }
 
-// layoutError makes a [*LayoutError] of an error that may be nil.
-func layoutError(dir string, err error) error {
+// failed makes a [*Error] of an error that may be nil.
+func failed(dir string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &LayoutError{dir, err}
+	return &Error{dir, err}
 }
 
 // Written tells what was written.
@@ -66,62 +72,105 @@ type Written struct {
 // BlobDir returns the folder of a layout that has the blobs.
 func BlobDir(dir string) string { return filepath.Join(dir, "blobs", "sha256") }
 
-// WriteLayout puts the image into the OCI layout in dir, which is created if need be.
+// writers is how many blobs are compared or written at a time.
+const writers = 4
+
+// Write puts an image into the OCI layout in dir, which is created if need be.
 // tag is its name there, and may be empty.
 //
 // The image takes the place of one for the same platform with the same tag; all others stay,
 // so that several builds make an image for several architectures.
-// Blobs that are there, with the right bytes, stay as they are. Layers that were written to this directory
-// when they were made, because of [Runtime.Layout], get but their names.
+// Blobs that are there, with the right bytes, stay as they are. Layers that have been written to this directory
+// when they were made (see [Place]) get but their names.
 // The index is written last: until then, the layout is what it was.
-func (b *Image) WriteLayout(ctx context.Context, dir, tag string) (*Written, error) {
+func Write(ctx context.Context, dir, tag string, img v1.Image) (*Written, error) {
 	index, err := readIndex(dir)
 	if err != nil {
 		return nil, err
 	}
+	d, err := describe(img, tag)
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := img.RawManifest()
+	if err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(BlobDir(dir), 0o777); err != nil {
-		return nil, layoutError(dir, err)
+		return nil, failed(dir, err)
 	}
 	done := new(Written)
 	put := func(ctx context.Context, l v1.Layer) (w Written, err error) { return putBlob(ctx, dir, l) }
-	workers := min(par.Workers(b.store.rt.Workers), 4)
-	for w, err := range par.Map(ctx, workers, 2*workers, b.blobs(), put) {
+	for w, err := range par.Map(ctx, writers, 2*writers, blobs(img), put) {
 		if err != nil {
-			return nil, layoutError(dir, err)
+			return nil, failed(dir, err)
 		}
 		done.Blobs += w.Blobs
 		done.Bytes += w.Bytes
 		done.Kept += w.Kept
 		done.Reused += w.Reused
 	}
-	digest, err := b.Digest()
-	if err != nil {
-		return nil, err
-	}
-	data, err := json.Marshal(b.addTo(index, digest, tag))
+	data, err := json.Marshal(addTo(index, d))
 	if err != nil {
 		return nil, err
 	}
 	for _, f := range []struct {
 		dir, name string
 		data      []byte
-	}{{BlobDir(dir), digest.Hex, b.rawManifest}, {dir, layoutName, []byte(layoutData)}, {dir, indexName, data}} {
-		if _, err := putFile(f.dir, f.name, bytes.NewReader(f.data)); err != nil {
-			return nil, layoutError(dir, err)
+	}{{BlobDir(dir), d.Digest.Hex, manifest}, {dir, layoutName, []byte(layoutData)}, {dir, indexName, data}} {
+		if _, err := putFile(ctx, f.dir, f.name, bytes.NewReader(f.data)); err != nil {
+			return nil, failed(dir, err)
 		}
 	}
 	return done, nil
 }
 
-// blobs gives the layers and the configuration.
-func (b *Image) blobs() iter.Seq2[v1.Layer, error] {
+// describe returns what an index says of an image.
+func describe(img v1.Image, tag string) (*v1.Descriptor, error) {
+	d := new(v1.Descriptor)
+	var err error
+	if d.MediaType, err = img.MediaType(); err != nil {
+		return nil, err
+	}
+	if d.Size, err = img.Size(); err != nil {
+		return nil, err
+	}
+	if d.Digest, err = img.Digest(); err != nil {
+		return nil, err
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	if config.Architecture != "" { // artifacts have none
+		d.Platform = config.Platform()
+	}
+	if tag != "" {
+		d.Annotations = map[string]string{TagAnnotation: tag}
+	}
+	return d, nil
+}
+
+// blobs gives the layers of an image, each once, and its configuration.
+func blobs(img v1.Image) iter.Seq2[v1.Layer, error] {
 	return func(yield func(v1.Layer, error) bool) {
-		for _, l := range b.layers {
-			if !yield(l, nil) {
+		layers, err := img.Layers()
+		seen := make(map[v1.Hash]bool)
+		for _, l := range layers {
+			digest, err := l.Digest()
+			if seen[digest] {
+				continue
+			}
+			seen[digest] = true
+			if !yield(l, err) {
 				return
 			}
 		}
-		yield(partial.ConfigLayer(b))
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		yield(partial.ConfigLayer(img))
 	}
 }
 
@@ -133,7 +182,7 @@ func readIndex(dir string) (*v1.IndexManifest, error) {
 		return empty, nil
 	}
 	if err != nil {
-		return nil, layoutError(dir, err)
+		return nil, failed(dir, err)
 	}
 	has := func(name string) bool {
 		return slices.ContainsFunc(list, func(e fs.DirEntry) bool { return e.Name() == name })
@@ -141,22 +190,22 @@ func readIndex(dir string) (*v1.IndexManifest, error) {
 	if !has(indexName) {
 		for _, e := range list {
 			if e.Name() != "blobs" && e.Name() != layoutName { // an interrupted build has left these
-				return nil, &LayoutError{dir, errors.New("it has other files in it: " + e.Name())}
+				return nil, &Error{dir, errors.New("it has other files in it: " + e.Name())}
 			}
 		}
 		return empty, nil
 	}
 	f, err := os.Open(filepath.Join(dir, indexName))
 	if err != nil {
-		return nil, layoutError(dir, err)
+		return nil, failed(dir, err)
 	}
 	defer f.Close()
 	index, err := v1.ParseIndexManifest(io.LimitReader(f, maxManifest))
 	if err != nil {
-		return nil, &LayoutError{dir, fmt.Errorf("%s: %w", indexName, err)}
+		return nil, &Error{dir, fmt.Errorf("%s: %w", indexName, err)}
 	}
 	if index.SchemaVersion != 2 {
-		return nil, &LayoutError{dir, fmt.Errorf("%s has schema version %d", indexName, index.SchemaVersion)}
+		return nil, &Error{dir, fmt.Errorf("%s has schema version %d", indexName, index.SchemaVersion)}
 	}
 	return index, nil
 }
@@ -164,21 +213,19 @@ func readIndex(dir string) (*v1.IndexManifest, error) {
 // maxManifest is how many bytes a manifest or an index has at most: as registries have it.
 const maxManifest = 4 << 20
 
-// addTo puts the image into an index.
-func (b *Image) addTo(index *v1.IndexManifest, digest v1.Hash, tag string) *v1.IndexManifest {
-	d := v1.Descriptor{
-		MediaType: types.OCIManifestSchema1,
-		Size:      int64(len(b.rawManifest)),
-		Digest:    digest,
-		Platform:  &v1.Platform{OS: b.config.OS, Architecture: b.config.Architecture},
-	}
-	if tag != "" {
-		d.Annotations = map[string]string{TagAnnotation: tag}
-	}
+// addTo puts an image into an index.
+func addTo(index *v1.IndexManifest, d *v1.Descriptor) *v1.IndexManifest {
+	tag := d.Annotations[TagAnnotation]
 	index.Manifests = slices.DeleteFunc(index.Manifests, func(o v1.Descriptor) bool {
-		return o.Annotations[TagAnnotation] == tag && o.Platform != nil && o.Platform.Equals(*d.Platform)
+		if o.Annotations[TagAnnotation] != tag {
+			return false
+		}
+		if o.Platform == nil || d.Platform == nil {
+			return tag != "" || o.Digest == d.Digest
+		}
+		return o.Platform.Equals(*d.Platform)
 	})
-	index.Manifests = append(index.Manifests, d)
+	index.Manifests = append(index.Manifests, *d)
 	return index
 }
 
@@ -197,15 +244,15 @@ func putBlob(ctx context.Context, dir string, l v1.Layer) (Written, error) {
 	if same || err != nil {
 		return Written{Kept: 1, Reused: size}, err
 	}
-	if l, ok := l.(*Layer); ok && l.file.isIn(dir) {
-		return Written{Blobs: 1, Bytes: size}, l.file.rename(name)
+	if l, ok := l.(interface{ Placed() *Blob }); ok && l.Placed().isIn(dir) {
+		return Written{Blobs: 1, Bytes: size}, l.Placed().rename(name)
 	}
 	r, err := l.Compressed()
 	if err != nil {
 		return Written{}, err
 	}
 	defer r.Close()
-	n, err := putFile(BlobDir(dir), digest.Hex, r)
+	n, err := putFile(ctx, BlobDir(dir), digest.Hex, r)
 	if err == nil && n != size {
 		err = fmt.Errorf("blob %s has %d bytes instead of %d", digest, n, size)
 	}
@@ -231,34 +278,27 @@ func hasBlob(ctx context.Context, name string, digest v1.Hash, size int64) (bool
 }
 
 // putFile writes a file, which appears when it is complete.
-func putFile(dir, name string, r io.Reader) (n int64, err error) {
-	f, err := tempfile.Create(dir, TempPrefix, "", 0o666)
+func putFile(ctx context.Context, dir, name string, r io.Reader) (n int64, err error) {
+	f, err := tempfile.NewFile(filepath.Join(dir, name), 0o666)
 	if err != nil {
 		return 0, err
 	}
-	n, err = io.Copy(f, r)
-	if err == nil {
-		err = f.Sync()
+	defer f.Discard()
+	if n, err = io.Copy(ctxio.Writer(ctx, f.File), r); err != nil {
+		return n, err
 	}
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, name))
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return n, errors.Join(err, f.Close())
+	return n, f.Commit()
 }
 
-// LayoutPaths returns the base names of the store objects in each layer of an image in a layout, for [Layering].
+// Manifest returns the manifest of an image in a layout.
 // The image is named DIR or DIR:TAG; arch is Go's name of its architecture, and may be empty.
-// An image that this package has not made is an error.
-func LayoutPaths(name, arch string) ([][]string, error) {
+func Manifest(name, arch string) (*v1.Manifest, error) {
 	dir, tag := name, ""
 	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
 		dir, tag, _ = strings.Cut(name, ":")
 	}
 	if _, err := os.Stat(filepath.Join(dir, indexName)); err != nil {
-		return nil, layoutError(dir, err)
+		return nil, failed(dir, err)
 	}
 	index, err := readIndex(dir)
 	if err != nil {
@@ -273,28 +313,14 @@ func LayoutPaths(name, arch string) ([][]string, error) {
 		}
 		f, err := os.Open(filepath.Join(BlobDir(dir), d.Digest.Hex))
 		if err != nil {
-			return nil, layoutError(dir, err)
+			return nil, failed(dir, err)
 		}
 		defer f.Close()
 		m, err := v1.ParseManifest(io.LimitReader(f, maxManifest))
 		if err != nil {
-			return nil, &LayoutError{dir, fmt.Errorf("manifest %s: %w", d.Digest, err)}
+			return nil, &Error{dir, fmt.Errorf("manifest %s: %w", d.Digest, err)}
 		}
-		return ManifestPaths(m)
+		return m, nil
 	}
-	return nil, &LayoutError{dir, errors.New("there is no such image")}
-}
-
-// ManifestPaths returns the base names of the store objects in each layer of an image, for [Layering].
-// An image that this package has not made is an error.
-func ManifestPaths(m *v1.Manifest) (layers [][]string, err error) {
-	for _, l := range m.Layers {
-		if names := l.Annotations[PathsAnnotation]; names != "" {
-			layers = append(layers, strings.Fields(names))
-		}
-	}
-	if layers == nil {
-		return nil, errors.New("oci: nix2img did not make this image: its layers do not tell what is in them")
-	}
-	return layers, nil
+	return nil, &Error{dir, errors.New("there is no such image")}
 }

@@ -1,4 +1,4 @@
-package oci
+package layering
 
 import (
 	"cmp"
@@ -17,15 +17,15 @@ const (
 	MaxLayers     = 124
 )
 
-// Layering says which store objects share a layer. It decides the bytes of an image.
-type Layering struct {
+// Options says which store objects share a layer. It decides the bytes of an image.
+type Options struct {
 	// Max is how many layers there are at most, that of the base files among them: from 2 to MaxLayers.
 	// Zero means DefaultLayers.
 	Max int
 	// Groups are layers that somebody has asked for: patterns, as package path has them,
 	// for the names of store objects, or for their base names. The first group that matches counts.
 	Groups [][]string
-	// Previous has the base names of the objects in the layers of an earlier image; see [PathsAnnotation].
+	// Previous has the base names of the objects in the layers of an earlier image.
 	// What was together stays together. An object with the name of one that has gone takes its place.
 	Previous [][]string
 }
@@ -60,13 +60,13 @@ type cluster struct {
 //
 // What is to be pulled again is kept small: the sum over all layers of size times rate of change.
 // Beginning with a layer for each object, those two are merged which make it grow least.
-func (l *Layering) Plan(c *closure.Closure) ([][]closure.Object, error) {
-	limit := cmp.Or(l.Max, DefaultLayers)
+func (o *Options) Plan(c *closure.Closure) ([][]closure.Object, error) {
+	limit := cmp.Or(o.Max, DefaultLayers)
 	if limit < 2 || limit > MaxLayers {
-		return nil, fmt.Errorf("oci: %d layers: there can be 2 to %d", limit, MaxLayers)
+		return nil, fmt.Errorf("layering: %d layers: there can be 2 to %d", limit, MaxLayers)
 	}
 	p := newPlanner(c)
-	clusters, err := p.begin(l)
+	clusters, err := p.begin(o)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func (p *planner) cluster(members ...int) *cluster {
 }
 
 // begin makes the groups that are asked for, those of before, and a cluster for each object else.
-func (p *planner) begin(l *Layering) (clusters []*cluster, err error) {
+func (p *planner) begin(o *Options) (clusters []*cluster, err error) {
 	placed := make([]bool, len(p.objects))
 	group := func(members []int) {
 		if len(members) == 0 {
@@ -156,18 +156,18 @@ func (p *planner) begin(l *Layering) (clusters []*cluster, err error) {
 		cl.fixed = true
 		clusters = append(clusters, cl)
 	}
-	for _, patterns := range l.Groups {
+	for _, patterns := range o.Groups {
 		var members []int
-		for i, o := range p.objects {
+		for i, object := range p.objects {
 			if placed[i] {
 				continue
 			}
 			for _, pattern := range patterns {
-				byName, err := path.Match(pattern, o.Path.Name())
+				byName, err := path.Match(pattern, object.Path.Name())
 				if err != nil {
-					return nil, fmt.Errorf("oci: pattern %q: %w", pattern, err)
+					return nil, fmt.Errorf("layering: pattern %q: %w", pattern, err)
 				}
-				if byBase, _ := path.Match(pattern, o.Path.Base()); byName || byBase {
+				if byBase, _ := path.Match(pattern, object.Path.Base()); byName || byBase {
 					placed[i] = true
 					members = append(members, i)
 					break
@@ -176,7 +176,7 @@ func (p *planner) begin(l *Layering) (clusters []*cluster, err error) {
 		}
 		group(members)
 	}
-	for _, members := range p.previous(l.Previous, placed) {
+	for _, members := range p.previous(o.Previous, placed) {
 		group(members)
 	}
 	for i := range p.objects {
