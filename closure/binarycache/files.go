@@ -12,6 +12,7 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/closure/nar"
+	"github.com/nix2img/nix2img/internal/tempfile"
 )
 
 // Files are the files of a closure of which some or all objects lie in caches.
@@ -150,11 +151,8 @@ func (f *Files) keep(base string, s *source) (fs.FS, error) {
 
 // load fetches an object into a temporary file.
 func (f *Files) load(base string, s *source) (*nar.FS, error) {
-	file, err := os.CreateTemp(f.rt.TempDir, "nix2img-*.tmp")
+	file, err := tempfile.Unnamed(f.rt.TempDir)
 	if err != nil {
-		return nil, &SpoolError{err}
-	}
-	if err := os.Remove(file.Name()); err != nil {
 		return nil, &SpoolError{err}
 	}
 	d := s.download(f.ctx)

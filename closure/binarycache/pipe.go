@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"sync"
+
+	"github.com/nix2img/nix2img/internal/tempfile"
 )
 
 // A piece is a chunk, of which its reader takes the front of data.
@@ -68,14 +70,11 @@ func (p *pipe) put(buf *chunk, n int) error {
 // append writes to the file. There is one writer, so nothing else is appended meanwhile.
 func (p *pipe) append(b []byte) error {
 	if p.file == nil {
-		f, err := os.CreateTemp(p.dir, "nix2img-*.tmp")
+		f, err := tempfile.Unnamed(p.dir)
 		if err != nil {
 			return &SpoolError{err}
 		}
 		p.file = f
-		if err := os.Remove(f.Name()); err != nil {
-			return &SpoolError{err}
-		}
 	}
 	p.busy = true
 	file, w := p.file, p.w

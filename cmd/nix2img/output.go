@@ -49,13 +49,9 @@ var errSpool = errors.New("temporary file in " + os.TempDir())
 // spool returns a temporary file without a name, which vanishes with the process.
 // It lies in TMPDIR.
 func spool() (*os.File, error) {
-	f, err := os.CreateTemp("", "nix2img-*.tmp")
+	f, err := tempfile.Unnamed("")
 	if err != nil {
 		return nil, fmt.Errorf("create %w: %w", errSpool, reason(err))
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("remove %w: %w", errSpool, reason(err))
 	}
 	return f, nil
 }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"sync"
+
+	"github.com/nix2img/nix2img/internal/tempfile"
 )
 
 // MaxSpooled is how many bytes a file has, at most, of which a [Spool] has a copy.
@@ -30,11 +32,10 @@ func (s *Spool) begin(size int64) (*spooled, error) {
 		return nil, fmt.Errorf("%d bytes are more than %d", size, MaxSpooled)
 	}
 	if size > heldSize {
-		f, err := os.CreateTemp(s.Dir, "nix2img-*.tmp")
+		f, err := tempfile.Unnamed(s.Dir)
 		if err != nil {
 			return nil, err
 		}
-		os.Remove(f.Name())
 		return &spooled{file: f}, nil
 	}
 	s.mu.Lock()

@@ -24,8 +24,9 @@ var arrows = map[string][]string{
 	"closure/nixdb":   {"closure", "modernc.org/sqlite", "modernc.org/sqlite/lib"},
 	"closure/export":  {"closure", "closure/nar"},
 	"closure/binarycache": {
-		"closure", "closure/nar", "internal/par", "internal/regular", "github.com/andybalholm/brotli", "github.com/klauspost/compress/flate",
-		"github.com/klauspost/compress/gzip", "github.com/klauspost/compress/zlib", "github.com/klauspost/compress/zstd", "github.com/mikelolasagasti/xz", "github.com/pierrec/lz4/v4",
+		"closure", "closure/nar", "internal/par", "internal/regular", "internal/tempfile",
+		"github.com/andybalholm/brotli", "github.com/klauspost/compress/flate", "github.com/klauspost/compress/gzip",
+		"github.com/klauspost/compress/zlib", "github.com/klauspost/compress/zstd", "github.com/mikelolasagasti/xz", "github.com/pierrec/lz4/v4",
 	},
 
 	"squashfs": {"internal/codec", "internal/par", "internal/reflink", "internal/vfs"},
@@ -40,7 +41,7 @@ var arrows = map[string][]string{
 		"github.com/google/go-containerregistry/pkg/v1/types",
 	},
 
-	"image/inspect": {"internal/par"},
+	"image/inspect": {"internal/par", "internal/tempfile"},
 
 	"image/oci/layering": {"closure"},
 	"image/oci/layout": {
