@@ -6,6 +6,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/mikelolasagasti/xz"
+
+	"github.com/nix2img/nix2img/internal/ctxio"
 )
 
 // chunkSize is how much goes through a pipe at a time, in bytes.
@@ -57,7 +59,7 @@ func (b *buffers) chunk() *chunk {
 func (b *buffers) pump(p *pipe, r io.Reader) {
 	for {
 		buf := b.chunk()
-		n, err := fill(buf[:], r)
+		n, err := ctxio.Fill(buf[:], r)
 		if failed := p.put(buf, n); failed != nil {
 			err = failed
 		}

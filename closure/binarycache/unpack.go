@@ -129,13 +129,3 @@ func (e *errorReader) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
-
-// fill reads until p is full or there is nothing more.
-func fill(p []byte, r io.Reader) (n int, err error) {
-	for n < len(p) && err == nil {
-		var m int
-		m, err = r.Read(p[n:])
-		n += m
-	}
-	return n, err
-}

@@ -24,7 +24,7 @@ var arrows = map[string][]string{
 	"closure/nixdb":   {"closure", "modernc.org/sqlite", "modernc.org/sqlite/lib"},
 	"closure/export":  {"closure", "closure/nar"},
 	"closure/binarycache": {
-		"closure", "closure/nar", "internal/par", "internal/regular", "internal/tempfile",
+		"closure", "closure/nar", "internal/ctxio", "internal/par", "internal/regular", "internal/tempfile",
 		"github.com/andybalholm/brotli", "github.com/klauspost/compress/flate", "github.com/klauspost/compress/gzip",
 		"github.com/klauspost/compress/zlib", "github.com/klauspost/compress/zstd", "github.com/mikelolasagasti/xz", "github.com/pierrec/lz4/v4",
 	},
@@ -69,6 +69,7 @@ var arrows = map[string][]string{
 	"internal/cas":      {"internal/tempfile", "golang.org/x/sys/unix"},
 	"internal/tempfile": {"golang.org/x/sys/unix"},
 	"internal/codec": {
+		"internal/ctxio",
 		"github.com/DataDog/zstd", "github.com/anchore/go-lzo", "github.com/klauspost/compress/gzip", "github.com/klauspost/compress/zlib",
 		"github.com/klauspost/compress/zstd", "github.com/mikelolasagasti/xz", "github.com/pierrec/lz4/v4",
 		"github.com/ulikunitz/xz", "github.com/ulikunitz/xz/lzma",

@@ -13,6 +13,8 @@ import (
 	"github.com/mikelolasagasti/xz"
 	"github.com/pierrec/lz4/v4"
 	"github.com/ulikunitz/xz/lzma"
+
+	"github.com/nix2img/nix2img/internal/ctxio"
 )
 
 // maxDict bounds the dictionary that an xz or lzma block may ask for, in bytes.
@@ -54,26 +56,18 @@ func Expand(id ID, dst, src []byte) ([]byte, error) {
 // fill reads r into dst and demands that it ends there, or before.
 // Reading the end is what verifies a checksum.
 func fill(dst []byte, r io.Reader) (n int, err error) {
-	for n < len(dst) {
-		m, err := r.Read(dst[n:])
-		n += m
-		if err == io.EOF {
-			return n, nil
-		} else if err != nil {
-			return n, err
+	if n, err = ctxio.Fill(dst, r); err == nil {
+		var more [1]byte
+		if m, end := ctxio.Fill(more[:], r); m > 0 {
+			err = errTooLong
+		} else {
+			err = end
 		}
 	}
-	var more [1]byte
-	for {
-		switch m, err := r.Read(more[:]); {
-		case m > 0:
-			return n, errTooLong
-		case err == io.EOF:
-			return n, nil
-		case err != nil:
-			return n, err
-		}
+	if err == io.EOF {
+		err = nil
 	}
+	return n, err
 }
 
 // A zlibReader is kept for the next block: its window and tables are what costs.
