@@ -389,13 +389,11 @@ func (b *builder) report(w io.Writer, res *buildResult) error {
 	b.ui.infof("wrote %s: %s from %s (%s), in %.1f s%s", b.output, formatSize(res.Size),
 		plural(res.StorePaths, "store path"), formatSize(res.NARSize), res.took.Seconds(), speed)
 	if b.asJSON {
-		e := json.NewEncoder(w)
-		e.SetEscapeHTML(false)
-		return e.Encode(res)
+		return writeJSON(w, res, "")
 	}
-	_, err := fmt.Fprintf(w, "%s %s\n", res.ImageID, res.File)
+	_, err := fmt.Fprintf(w, "%s %s\n", res.ImageID, printable(res.File))
 	if b.digest && err == nil {
-		_, err = fmt.Fprintf(w, "%s  %s\n", strings.TrimPrefix(res.Digest, "sha256:"), res.File)
+		_, err = fmt.Fprintf(w, "%s  %s\n", strings.TrimPrefix(res.Digest, "sha256:"), printable(res.File))
 	}
 	return err
 }

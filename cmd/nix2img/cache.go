@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -259,7 +258,7 @@ it can be removed at any time.`,
 				return err
 			}
 			if asJSON {
-				return json.NewEncoder(a.ui.stdout).Encode(i)
+				return writeJSON(a.ui.stdout, i, "")
 			}
 			return a.ui.resultf("%s: %s, %s\n", i.Dir, plural(i.Entries, "segment"), formatSize(i.Size))
 		},

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -133,20 +132,17 @@ func (l *closureLister) printList(w io.Writer, c *closure.Closure) {
 		list = list[:min(l.top, len(list))]
 	}
 	for _, o := range list {
-		fmt.Fprintf(w, "%8s  %s  %s\n", formatSize(size(o)), o.Source, o.Path)
+		fmt.Fprintf(w, "%8s  %s  %s\n", formatSize(size(o)), printable(o.Source), o.Path)
 	}
 }
 
 func (l *closureLister) printJSON(w io.Writer, c *closure.Closure) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(struct {
+	return writeJSON(w, struct {
 		StoreDir string         `json:"storeDir"`
 		Roots    []closure.Path `json:"roots"`
 		NARSize  int64          `json:"narSize"`
 		Objects  []listedObject `json:"objects"`
-	}{c.StoreDir(), c.Roots(), c.NARSize(), l.list(c)})
+	}{c.StoreDir(), c.Roots(), c.NARSize(), l.list(c)}, "  ")
 }
 
 // printTree prints the references as nix-store -q --tree does.

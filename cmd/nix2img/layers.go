@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -144,9 +143,7 @@ func (l *layerer) run(ctx context.Context) error {
 		res.Layers = append(res.Layers, r)
 	}
 	if l.asJSON {
-		e := json.NewEncoder(l.ui.stdout)
-		e.SetEscapeHTML(false)
-		return e.Encode(res)
+		return writeJSON(l.ui.stdout, res, "")
 	}
 	return l.print(&res, c.NARSize())
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -177,11 +176,9 @@ func (o *ociFlags) build(ctx context.Context, b *builder, img *image.Image) erro
 		to = b.ui.stderr
 	}
 	if b.asJSON {
-		e := json.NewEncoder(to)
-		e.SetEscapeHTML(false)
-		return e.Encode(res)
+		return writeJSON(to, res, "")
 	}
-	_, err = fmt.Fprintf(to, "%s %s\n", res.Digest, res.File)
+	_, err = fmt.Fprintf(to, "%s %s\n", res.Digest, printable(res.File))
 	return err
 }
 

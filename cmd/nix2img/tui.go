@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strconv"
@@ -11,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"golang.org/x/term"
@@ -151,10 +155,50 @@ func newUI(stdin, stdout, stderr *os.File) *ui {
 	}
 }
 
-// resultf prints a result.
+// resultf prints a result, of one or more lines.
 func (u *ui) resultf(format string, args ...any) error {
-	_, err := fmt.Fprintf(u.stdout, format, args...)
+	lines := strings.Split(fmt.Sprintf(format, args...), "\n")
+	for i, line := range lines {
+		lines[i] = printable(line)
+	}
+	_, err := io.WriteString(u.stdout, strings.Join(lines, "\n"))
 	return err
+}
+
+// printJSON prints a result as JSON, on lines for people to read.
+func printJSON(u *ui, v any) error { return writeJSON(u.stdout, v, "  ") }
+
+// writeJSON writes v as JSON, on one line if there is no indent.
+// What could play tricks on a terminal is escaped, so that it is the same to programs.
+func writeJSON(w io.Writer, v any, indent string) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", indent)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(printableJSON(b.Bytes()))
+	return err
+}
+
+// printableJSON is [printable] for JSON, which has line breaks between its values.
+func printableJSON(data []byte) []byte {
+	tricky := func(r rune) bool { return r != '\n' && isTricky(r) }
+	if bytes.IndexFunc(data, tricky) < 0 {
+		return data
+	}
+	var b []byte
+	for _, r := range string(data) {
+		if !tricky(r) {
+			b = utf8.AppendRune(b, r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			b = fmt.Appendf(b, `\u%04x`, unit)
+		}
+	}
+	return b
 }
 
 // infof says what goes on, unless that is not wanted.

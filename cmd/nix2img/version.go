@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -66,11 +65,4 @@ func libraries() map[string]string {
 		}
 	}
 	return versions
-}
-
-func printJSON(u *ui, v any) error {
-	e := json.NewEncoder(u.stdout)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }
