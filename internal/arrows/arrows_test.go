@@ -41,7 +41,7 @@ var arrows = map[string][]string{
 		"github.com/google/go-containerregistry/pkg/v1/types",
 	},
 
-	"image/inspect": {"internal/par", "internal/tempfile"},
+	"image/inspect": {"closure", "internal/cas", "internal/par", "internal/tempfile"},
 
 	"image/oci/layering": {"closure"},
 	"image/oci/layout": {
