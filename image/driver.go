@@ -2,12 +2,14 @@ package image
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image/gpu"
+	"github.com/nix2img/nix2img/image/inspect"
 )
 
 // GPU says which drivers of the host an image serves.
@@ -145,22 +147,32 @@ func (r *Resolved) addGPULabels() {
 
 // resolveFacts completes the facts about the closure's objects.
 func (r *Resolved) resolveFacts(ctx context.Context) error {
-	r.facts = maps.Clone(r.image.Facts)
-	if r.facts == nil {
-		r.facts = make(map[closure.Path]*gpu.Facts)
+	r.facts = make(map[closure.Path]*gpu.Facts)
+	all := maps.Clone(r.image.Facts)
+	if all == nil {
+		all = make(map[closure.Path]inspect.Facts)
 	}
+	list := []inspect.Inspector{gpu.Inspector}
 	var paths []closure.Path
-	var names []string
+	var trees []inspect.Tree
 	for _, p := range r.store.byName {
-		if r.facts[p] == nil {
-			paths, names = append(paths, p), append(names, p.Base())
+		if len(all[p].Missing(list)) > 0 {
+			paths, trees = append(paths, p), append(trees, inspect.Tree{Root: p.Base(), Inspectors: list})
 		}
 	}
-	found, err := gpu.InspectAll(ctx, r.store.files, names, nil)
-	for i, f := range found {
-		r.facts[paths[i]] = f
+	found, err := inspect.Find(ctx, r.store.files, trees, 0)
+	if err != nil {
+		return wrap(err, "image: look for GPU code")
 	}
-	return wrap(err, "image: look for GPU code")
+	for i, f := range found {
+		all[paths[i]] = f
+	}
+	for _, p := range r.store.byName {
+		if r.facts[p], err = gpu.FactsOf(all[p]); err != nil {
+			return fmt.Errorf("image: %s: %w", p, err)
+		}
+	}
+	return nil
 }
 
 // OCIEnv returns the environment for runtimes that set variables and run no script:

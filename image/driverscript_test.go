@@ -17,6 +17,7 @@ import (
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/gpu"
+	"github.com/nix2img/nix2img/image/inspect"
 )
 
 var (
@@ -51,12 +52,16 @@ func gpuImage(arch string, compat ...gpu.File) *image.Image {
 		facts[jetson] = compat
 	}
 	f := files{hello + "/bin/hello": elfFile(arch, "")}
-	img := &image.Image{GPU: image.GPU{NV: image.Yes, ROCm: image.No}, Facts: make(map[closure.Path]*gpu.Facts)}
+	img := &image.Image{GPU: image.GPU{NV: image.Yes, ROCm: image.No}, Facts: make(map[closure.Path]inspect.Facts)}
 	for p, list := range facts {
 		for _, file := range list {
 			f[p+"/"+file.Path] = "a library"
 		}
-		img.Facts[closure.Path(p)] = &gpu.Facts{Version: gpu.FactsVersion, Files: list}
+		found, err := inspect.Of(gpu.Inspector, &gpu.Facts{Files: list})
+		if err != nil {
+			panic(err)
+		}
+		img.Facts[closure.Path(p)] = found
 	}
 	img.Closure = closureOf(f, hello)
 	return img

@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/nix2img/nix2img/closure"
-	"github.com/nix2img/nix2img/image/gpu"
+	"github.com/nix2img/nix2img/image/inspect"
 )
 
 // Image is what a container image consists of, whatever its format.
@@ -34,9 +34,9 @@ type Image struct {
 	Config Config
 	GPU    GPU
 
-	// Facts may have what package gpu finds in objects of the closure, by their paths,
-	// so that it need not look again.
-	Facts map[closure.Path]*gpu.Facts
+	// Facts may have what inspectors find in objects of the closure, by their paths,
+	// so that they need not look again.
+	Facts map[closure.Path]inspect.Facts
 }
 
 // Config says how programs of the image are started.

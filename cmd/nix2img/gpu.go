@@ -186,7 +186,7 @@ func lookIntoFiles(ctx context.Context, name string, fsys fs.FS, rt *gpu.Runtime
 }
 
 func lookIntoClosure(ctx context.Context, c *closure.Closure, rt *squash.Runtime) (*gpu.Report, error) {
-	facts, err := squash.Inspect(ctx, c, rt)
+	found, err := squash.Inspect(ctx, c, rt, gpu.Inspector)
 	if err != nil {
 		return nil, err
 	}
@@ -194,7 +194,11 @@ func lookIntoClosure(ctx context.Context, c *closure.Closure, rt *squash.Runtime
 	trees := make([]gpu.Tree, len(objects))
 	refs := make(map[closure.Path][]closure.Path)
 	for i, o := range objects {
-		trees[i] = gpu.Tree{At: string(o.Path), Facts: facts[o.Path]}
+		facts, err := gpu.FactsOf(found[o.Path])
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", o.Path, err)
+		}
+		trees[i] = gpu.Tree{At: string(o.Path), Facts: facts}
 		refs[o.Path] = o.References
 	}
 	report := gpu.New(trees)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image/gpu"
+	insp "github.com/nix2img/nix2img/image/inspect"
 	"github.com/nix2img/nix2img/internal/elf/elftest"
 )
 
@@ -84,7 +85,7 @@ func TestMemory(t *testing.T) {
 			return err
 		}},
 		{"Observe", func() error {
-			o := gpu.Observe(context.Background(), fsys, ".")
+			o := insp.Observe(context.Background(), []insp.Inspector{gpu.Inspector}, fsys, ".")
 			if err := o.Node("lib.so", info, ""); err != nil {
 				return err
 			}

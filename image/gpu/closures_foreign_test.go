@@ -9,6 +9,7 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image/gpu"
+	insp "github.com/nix2img/nix2img/image/inspect"
 )
 
 // objects returns the closure that Nix describes in the file that a variable names.
@@ -30,17 +31,18 @@ func objects(t testing.TB, variable string) []closure.Object {
 // facts inspects a closure in the store of this machine.
 func facts(t testing.TB, objects []closure.Object) []gpu.Tree {
 	t.Helper()
-	var roots []string
-	for _, o := range objects {
-		roots = append(roots, o.Path.Base())
-	}
-	all, err := gpu.InspectAll(context.Background(), closure.DirFS("/nix/store"), roots, nil)
+	survey := insp.Survey{Inspectors: []insp.Inspector{gpu.Inspector}}
+	all, err := survey.Complete(context.Background(), objects, closure.DirFS("/nix/store"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var trees []gpu.Tree
-	for i, o := range objects {
-		trees = append(trees, gpu.Tree{At: string(o.Path), Facts: all[i]})
+	for _, o := range objects {
+		facts, err := gpu.FactsOf(all[o.Path])
+		if err != nil {
+			t.Fatal(err)
+		}
+		trees = append(trees, gpu.Tree{At: string(o.Path), Facts: facts})
 	}
 	return trees
 }

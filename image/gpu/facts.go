@@ -2,36 +2,27 @@ package gpu
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 )
 
-// FactsVersion is the version of what [Inspect] finds, and of how [Facts] are written as JSON.
-// Facts of another version are to be made anew.
+// FactsVersion is the version of what [Inspector] finds, and of how [Facts] are written as JSON.
 const FactsVersion = 1
 
-// Facts are what [Inspect] finds in one tree.
+// Facts are what [Inspector] finds in one tree.
 // They follow from the tree alone, so they can be kept as long as the tree stays as it is:
 // equal trees have equal facts, and facts that have been through JSON are equal to those that have not.
 type Facts struct {
-	Version int    `json:"version"`         // FactsVersion
-	Files   []File `json:"files,omitempty"` // in the order of a walk by name
-	Links   []Link `json:"links,omitempty"` // likewise
+	Files []File `json:"files,omitempty"` // in the order of a walk by name
+	Links []Link `json:"links,omitempty"` // likewise
 }
 
-// ErrVersion is returned for facts of another version than [FactsVersion].
-var ErrVersion = errors.New("gpu: facts of another version")
-
-// UnmarshalJSON returns [ErrVersion] for facts of another version.
+// UnmarshalJSON reads facts, and refuses those that refer to nothing.
 func (f *Facts) UnmarshalJSON(data []byte) error {
 	type plain Facts
 	if err := json.Unmarshal(data, (*plain)(f)); err != nil {
 		return err
-	}
-	if f.Version != FactsVersion {
-		return ErrVersion
 	}
 	for i := range f.Files {
 		for _, c := range f.Files[i].Containers {

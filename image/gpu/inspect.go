@@ -72,7 +72,7 @@ func (inspector) Look(ctx context.Context, in *inspect.File) (any, error) {
 
 // Facts is that of an [inspect.Inspector].
 func (inspector) Facts(findings []any) (any, error) {
-	facts := &Facts{Version: FactsVersion}
+	facts := new(Facts)
 	for _, finding := range findings {
 		switch f := finding.(type) {
 		case File:
@@ -82,6 +82,33 @@ func (inspector) Facts(findings []any) (any, error) {
 		}
 	}
 	return facts, nil
+}
+
+// FactsOf returns what [Inspector] has found, out of all that inspectors have.
+func FactsOf(all inspect.Facts) (*Facts, error) {
+	f := new(Facts)
+	if err := all.Decode(Inspector, f); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Runtime says how fast to work. Nothing in it changes what is found.
+type Runtime struct {
+	Workers int // files that are read at once; 0: as many as there are cores
+}
+
+// Inspect finds the facts of the tree at root, a name in fsys, which may be a file: see [inspect.Find].
+// A nil rt means the zero value.
+func Inspect(ctx context.Context, fsys fs.FS, root string, rt *Runtime) (*Facts, error) {
+	if rt == nil {
+		rt = new(Runtime)
+	}
+	found, err := inspect.Find(ctx, fsys, []inspect.Tree{{Root: root, Inspectors: []inspect.Inspector{Inspector}}}, rt.Workers)
+	if err != nil {
+		return nil, err
+	}
+	return FactsOf(found[0])
 }
 
 // isLibrary reports whether a name is that of a shared library.

@@ -19,6 +19,7 @@ import (
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image/gpu"
 	"github.com/nix2img/nix2img/image/gpu/gputest"
+	insp "github.com/nix2img/nix2img/image/inspect"
 	"github.com/nix2img/nix2img/internal/elf/elftest"
 )
 
@@ -28,19 +29,20 @@ func inspect(t *testing.T, fsys fs.FS) *gpu.Facts {
 	if err != nil {
 		t.Fatal(err)
 	}
+	list := []insp.Inspector{gpu.Inspector}
 	for _, size := range []int{1000, 1 << 20} {
-		if observed := observe(t, gpu.Observe(t.Context(), fsys, "."), fsys, size); !reflect.DeepEqual(observed, facts) {
+		if observed := observe(t, insp.Observe(t.Context(), list, fsys, "."), fsys, size); !reflect.DeepEqual(observed, facts) {
 			t.Errorf("an observer that is given %d bytes at a time finds %+v, want %+v", size, observed, facts)
 		}
 	}
-	if observed := observe(t, gpu.ObserveStream(t.Context(), new(gpu.Spool), "."), fsys, 100_000); !reflect.DeepEqual(observed, facts) {
+	if observed := observe(t, insp.ObserveStream(t.Context(), list, new(insp.Spool)), fsys, 100_000); !reflect.DeepEqual(observed, facts) {
 		t.Errorf("an observer of a stream finds %+v, want %+v", observed, facts)
 	}
 	return facts
 }
 
 // observe shows a tree to an Observer, contents in pieces of up to the given size.
-func observe(t *testing.T, o *gpu.Observer, fsys fs.FS, size int) *gpu.Facts {
+func observe(t *testing.T, o *insp.Observer, fsys fs.FS, size int) *gpu.Facts {
 	t.Helper()
 	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -76,7 +78,11 @@ func observe(t *testing.T, o *gpu.Observer, fsys fs.FS, size int) *gpu.Facts {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return o.Facts()
+	facts, err := gpu.FactsOf(o.Facts())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return facts
 }
 
 // inspectFile returns what is found in one file.
@@ -401,10 +407,6 @@ func TestFactsAreStable(t *testing.T) {
 	if err := json.Unmarshal(data, got); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("through JSON: got %+v, %v", got, err)
 	}
-	all, err := gpu.InspectAll(context.Background(), m, []string{"share", "lib/libk.so.1.2", "bin"}, nil)
-	if err != nil || len(all) != 3 || all[1].Files[0].Path != "." || all[2].Files[0].Path != "program" {
-		t.Errorf("several trees: %+v, %v", all, err)
-	}
 }
 
 // Names in a store may be any bytes. JSON has none but UTF-8.
@@ -419,13 +421,8 @@ func TestNamesThatAreNoText(t *testing.T) {
 	}
 }
 
-func TestFactsOfAnotherVersion(t *testing.T) {
-	for _, text := range []string{`{}`, `{"version":0}`, `{"version":999,"files":[]}`} {
-		if err := json.Unmarshal([]byte(text), new(gpu.Facts)); !errors.Is(err, gpu.ErrVersion) {
-			t.Errorf("%s: %v", text, err)
-		}
-	}
-	text := fmt.Sprintf(`{"version":%d,"files":[{"path":"x","containers":[{"code":[0],"count":1}]}]}`, gpu.FactsVersion)
+func TestFactsThatReferToNothing(t *testing.T) {
+	const text = `{"files":[{"path":"x","containers":[{"code":[0],"count":1}]}]}`
 	if err := json.Unmarshal([]byte(text), new(gpu.Facts)); err == nil {
 		t.Error("a container without its row of code is taken")
 	}
@@ -442,35 +439,27 @@ func TestInspectFails(t *testing.T) {
 	}
 }
 
-// A file whose headers cannot be read is an error, and the observer can be shown further files.
-func TestObserverFails(t *testing.T) {
+// A file whose headers cannot be read is an error.
+func TestHeadersThatCannotBeRead(t *testing.T) {
 	data := library("zeros")
 	info, err := fs.Stat(fstest.MapFS{"lib.so": {Data: data}}, "lib.so")
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := gpu.Observe(context.Background(), fstest.MapFS{}, "tree")
-	for range 2 {
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, test := range []struct {
+		ctx  context.Context
+		fsys fs.FS
+		want error
+	}{{t.Context(), fstest.MapFS{}, fs.ErrNotExist}, {canceled, fstest.MapFS{"tree/lib.so": {Data: data}}, context.Canceled}} {
+		o := insp.Observe(test.ctx, []insp.Inspector{gpu.Inspector}, test.fsys, "tree")
 		if err := o.Node("lib.so", info, ""); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := o.Write(data); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "tree/lib.so") {
-			t.Errorf("got %v", err)
+		if _, err := o.Write(data); !errors.Is(err, test.want) {
+			t.Errorf("got %v, want %v", err, test.want)
 		}
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	o = gpu.Observe(ctx, fstest.MapFS{"lib.so": {Data: data}}, ".")
-	if err := o.Node("lib.so", info, ""); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := o.Write(data); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
-
-	// Where nothing can be spooled, an observer has no facts, and is no reason for a build to fail.
-	fsys := fstest.MapFS{"a.so": {Data: data}, "b.so": {Data: gputest.Library(elftest.Object{}, gputest.SASS("sm_80"))}}
-	if facts := observe(t, gpu.ObserveStream(t.Context(), &gpu.Spool{Dir: filepath.Join(t.TempDir(), "missing")}, "."), fsys, 1<<20); facts != nil {
-		t.Errorf("found %+v", facts)
+		o.Stop()
 	}
 }

@@ -18,6 +18,18 @@ type Found struct {
 	Data    json.RawMessage `json:"data"`    // what its Facts returned
 }
 
+// Of returns the facts that one inspector has found: v, as its Facts returns it.
+func Of(i Inspector, v any) (Facts, error) {
+	if !validName(i.Name()) || i.Version() < 1 {
+		return nil, fmt.Errorf("inspect: an inspector cannot be %q in version %d", i.Name(), i.Version())
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("inspect: write facts: %s: %w", i.Name(), err)
+	}
+	return Facts{i.Name(): {i.Version(), data}}, nil
+}
+
 // Missing returns those of a list of inspectors that have not looked at the tree, or in another version.
 func (f Facts) Missing(list []Inspector) []Inspector {
 	return slices.DeleteFunc(slices.Clone(list), func(i Inspector) bool { return f[i.Name()].Version == i.Version() })
@@ -123,17 +135,14 @@ func facts(all []result) (Facts, error) {
 			continue
 		}
 		v, err := r.Facts(r.findings)
-		var data []byte
-		if err == nil {
-			data, err = json.Marshal(v)
-		}
-		if err == nil && (!validName(r.Name()) || r.Version() < 1) {
-			err = fmt.Errorf("an inspector cannot have this name, or the version %d", r.Version())
-		}
 		if err != nil {
 			return nil, fmt.Errorf("inspect: %s: %w", r.Name(), err)
 		}
-		f[r.Name()] = Found{r.Version(), data}
+		found, err := Of(r, v)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(f, found)
 	}
 	return f, nil
 }

@@ -94,14 +94,19 @@ func (s *Survey) Observe(ctx context.Context, o closure.Object, fsys fs.FS) clos
 	return e.observer
 }
 
-// Prove says that the files of an object have been compared with its NAR hash:
+// Prove says that the files of objects have been compared with their NAR hashes:
 // what has been found in them is kept, and what will be.
-func (s *Survey) Prove(o closure.Object) error {
+func (s *Survey) Prove(objects ...closure.Object) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.of(o)
-	e.proved = s.Seen == nil
-	return s.keep(o, e)
+	for _, o := range objects {
+		e := s.of(o)
+		e.proved = s.Seen == nil
+		if err := s.keep(o, e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Complete returns the facts about objects, after it has found what is unknown of them in fsys,

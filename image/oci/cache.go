@@ -22,7 +22,7 @@ import (
 //	blob     the gzip members or zstd frames of one store object
 //	layer    digest, diffID and size of a layer, by the objects in it
 //	state    of the hashes after some of a layer's objects, from where another layer that begins alike goes on
-//	facts    what package gpu has found in an object
+//	facts    what inspectors have found in an object
 //
 // Keys have all that decides the bytes in them: paths, NAR hashes, the codec, its level, the version of its library,
 // the size of pieces, and the version of the rules for tar entries.

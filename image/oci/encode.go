@@ -12,7 +12,6 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/closure/narhash"
-	"github.com/nix2img/nix2img/image/gpu"
 	"github.com/nix2img/nix2img/internal/par"
 )
 
@@ -195,13 +194,14 @@ func (s *store) observer(u *unit) closure.Observer {
 	if s.rt.Cache != nil || !s.rt.SkipVerify || u.tree != nil {
 		list = append(list, narhash.NewVerifier(*u.object))
 	}
-	if s.observe && getJSON(s.cas, factsKey(u.object), new(gpu.Facts)) != nil {
-		o := gpu.Observe(s.ctx, u.files, u.root)
+	if s.observe {
+		again := u.files
 		if u.tree != nil {
-			o = gpu.ObserveStream(s.ctx, &s.spool, u.root)
+			again = nil
 		}
-		s.observers[u.object.Path] = o
-		list = append(list, o)
+		if o := s.survey.Observe(s.ctx, *u.object, again); o != nil {
+			list = append(list, o)
+		}
 	}
 	if len(list) == 0 {
 		return nil

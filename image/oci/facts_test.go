@@ -11,6 +11,8 @@ import (
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/gpu"
 	"github.com/nix2img/nix2img/image/gpu/gputest"
+	"github.com/nix2img/nix2img/image/inspect"
+	"github.com/nix2img/nix2img/image/inspect/inspecttest"
 	"github.com/nix2img/nix2img/image/oci"
 	"github.com/nix2img/nix2img/internal/elf/elftest"
 )
@@ -87,6 +89,24 @@ func TestAccept(t *testing.T) {
 		img.Files = fstest.MapFS{"etc/passwd/x": file(0o444, "in the way"), "nix/store/x": file(0o444, "not ours")}
 		if _, err := oci.Build(t.Context(), img, nil, rt); err == nil || errors.Is(err, refused) && !early || read > 0 {
 			t.Errorf("early %v: got %v after %d bytes", early, err, read)
+		}
+	}
+}
+
+// An inspector that is new, or of another version, looks at what is cached, alone and out of the blobs, and not in the store.
+func TestInspectorsLookAloneAtWhatIsCached(t *testing.T) {
+	dir := t.TempDir()
+	open := func() *oci.Cache { return must(oci.OpenCache(dir, false)) }
+	want := must(build(t, gpuImage(t), nil, &oci.Runtime{Cache: open()}).Digest())
+	for version := 1; version <= 2; version++ {
+		for _, looks := range []int32{2, 0} { // each file once, and never again
+			count := &inspecttest.Counter{V: version}
+			img := gpuImage(t)
+			img.Closure.Files = fstest.MapFS{}
+			b := build(t, img, nil, &oci.Runtime{Cache: open(), Inspectors: []inspect.Inspector{count}})
+			if got := must(b.Digest()); got != want || count.Looks.Load() != looks {
+				t.Errorf("version %d: got %s after %d looks, want %s after %d", version, got, count.Looks.Load(), want, looks)
+			}
 		}
 	}
 }

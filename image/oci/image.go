@@ -19,6 +19,7 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/inspect"
 	"github.com/nix2img/nix2img/image/oci/layering"
 )
 
@@ -59,6 +60,8 @@ type Runtime struct {
 	// From has other caches, in which objects are looked for that Cache does not have: see [OpenForeignCache].
 	// What is found there goes into Cache.
 	From []*Cache
+	// Inspectors are further ones that look at objects, beside those of the image: see [image.Inspectors].
+	Inspectors []inspect.Inspector
 	// TempDir is where temporary files go. Empty means that of the system.
 	TempDir string
 	// Layout is the directory that [layout.Write] will be called with, if that is known:
@@ -116,7 +119,7 @@ func Build(ctx context.Context, img *image.Image, opts *Options, rt *Runtime) (*
 	if err != nil {
 		return nil, err
 	}
-	s, err := newStore(ctx, rt, c, img.Closure)
+	s, err := newStore(ctx, rt, c, img.Closure, img.Inspectors())
 	if err != nil {
 		return nil, err
 	}
@@ -148,12 +151,7 @@ func (s *store) build(img *image.Image, opts *Options) (*Image, error) {
 	files := s.overlay(img.Closure, units)
 	defer func() { files.close() }()
 	settled := *img
-	var unknown []closure.Object
-	if img.Facts == nil && !img.GPU.None() {
-		if settled.Facts, unknown, err = s.recallFacts(img.Closure.Objects()); err != nil {
-			return nil, err
-		}
-	}
+	unknown := s.unknown(img.Closure.Objects())
 	todo := b.layers
 	if remote || len(unknown) > 0 && !img.GPU.Early {
 		// Facts, and all that is to be known of what comes from far away, are found while objects are compressed.
@@ -174,8 +172,10 @@ func (s *store) build(img *image.Image, opts *Options) (*Image, error) {
 			files = s.overlay(img.Closure, units)
 		}
 	}
-	if err := s.findFacts(settled.Facts, unknown, files); err != nil {
-		return nil, err
+	if img.Facts == nil && len(s.survey.Inspectors) > 0 {
+		if settled.Facts, err = s.survey.Complete(s.ctx, img.Closure.Objects(), files); err != nil {
+			return nil, err
+		}
 	}
 	resolved, base, err := s.resolve(&settled, files)
 	if err != nil {
@@ -187,10 +187,15 @@ func (s *store) build(img *image.Image, opts *Options) (*Image, error) {
 	if err := s.makeLayers(append(todo, last)); err != nil {
 		return nil, err
 	}
-	if err := s.keepFacts(settled.Facts, unknown); err != nil {
+	if err := s.survey.Prove(unknown...); err != nil {
 		return nil, err
 	}
 	return b, b.describe(resolved, opts)
+}
+
+// unknown returns those objects about which inspectors have something to find.
+func (s *store) unknown(objects []closure.Object) []closure.Object {
+	return slices.DeleteFunc(slices.Clone(objects), s.survey.Knows)
 }
 
 // anyRemote reports whether there is a unit that comes from far away, and has no blob.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image"
-	"github.com/nix2img/nix2img/image/gpu"
+	"github.com/nix2img/nix2img/image/inspect"
 	"github.com/nix2img/nix2img/image/oci/layout"
 	"github.com/nix2img/nix2img/internal/cas"
 	"github.com/nix2img/nix2img/internal/codec"
@@ -100,15 +100,13 @@ type store struct {
 	held    map[*unit]*blob       // those that are in no cache
 	damaged map[closure.Path]bool // what other caches are not asked for any more
 
-	observe   bool // look for GPU code in objects that are being compressed
-	observers map[closure.Path]*gpu.Observer
-	spool     gpu.Spool
+	observe bool // have inspectors look at objects that are being compressed
+	survey  *inspect.Survey
 }
 
-func newStore(ctx context.Context, rt *Runtime, e *coding, c *closure.Closure) (*store, error) {
+func newStore(ctx context.Context, rt *Runtime, e *coding, c *closure.Closure, list []inspect.Inspector) (*store, error) {
 	s := &store{ctx: ctx, rt: rt, coding: e, closure: c,
-		held: make(map[*unit]*blob), damaged: make(map[closure.Path]bool),
-		observers: make(map[closure.Path]*gpu.Observer), spool: gpu.Spool{Dir: rt.TempDir}}
+		held: make(map[*unit]*blob), damaged: make(map[closure.Path]bool), survey: newSurvey(rt, list)}
 	s.buffers = make(chan []byte, 8*par.Workers(rt.Workers)+32)
 	s.cas = cas.Temporary(rt.TempDir)
 	if rt.Cache != nil {
@@ -131,6 +129,20 @@ func newStore(ctx context.Context, rt *Runtime, e *coding, c *closure.Closure) (
 	return s, err
 }
 
+// newSurvey returns one that recalls what the cache has, and what those have that are relied on.
+func newSurvey(rt *Runtime, list []inspect.Inspector) *inspect.Survey {
+	s := &inspect.Survey{Inspectors: append(list, rt.Inspectors...), TempDir: rt.TempDir, Workers: rt.Workers, Note: rt.Note}
+	if rt.Cache != nil {
+		s.Kept = inspect.Kept(rt.Cache.store)
+	}
+	for _, from := range rt.From {
+		if !from.foreign {
+			s.Others = append(s.Others, inspect.Kept(from.store))
+		}
+	}
+	return s
+}
+
 func (s *store) stream() (codec.Stream, error) {
 	if st, ok := s.streams.Get().(codec.Stream); ok {
 		return st, nil
@@ -140,6 +152,7 @@ func (s *store) stream() (codec.Stream, error) {
 
 // Close gives up all temporary files.
 func (s *store) Close() error {
+	s.survey.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, b := range s.held {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/image"
 )
 
 // Warm compresses the objects of a closure that have no blob in rt.Cache yet.
@@ -28,7 +29,7 @@ func Warm(ctx context.Context, c *closure.Closure, opts *Options, rt *Runtime, i
 	if err != nil {
 		return 0, 0, err
 	}
-	s, err := newStore(ctx, rt, coding, c)
+	s, err := newStore(ctx, rt, coding, c, image.Inspectors())
 	if err != nil {
 		return 0, 0, err
 	}
@@ -47,10 +48,6 @@ func (s *store) warm(opts *Options, i, n int) (objects, encoded int, err error) 
 	}
 	shard := s.closure.Shard(i, n)
 	if err := s.adopt(unitsOf(shard, units)); err != nil {
-		return 0, 0, err
-	}
-	facts, unknown, err := s.recallFacts(shard)
-	if err != nil {
 		return 0, 0, err
 	}
 	s.observe = true
@@ -74,8 +71,9 @@ func (s *store) warm(opts *Options, i, n int) (objects, encoded int, err error) 
 	}
 	files := s.overlay(s.closure, units)
 	defer files.close()
-	if err := s.findFacts(facts, unknown, files); err != nil {
+	if err := s.survey.Prove(shard...); err != nil {
 		return 0, 0, err
 	}
-	return len(shard), len(missing.units), s.keepFacts(facts, unknown)
+	_, err = s.survey.Complete(s.ctx, shard, files)
+	return len(shard), len(missing.units), err
 }

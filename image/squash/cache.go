@@ -26,7 +26,7 @@ import (
 // Any number of builds may use a cache at a time, and any of them may be killed.
 // What is in it is compared with checksums when it is used.
 //
-// Beside the segments it keeps what package gpu has found in the objects.
+// Beside the segments it keeps what inspectors have found in the objects.
 type Cache struct {
 	store *cas.Store
 	known *cas.Store // facts; nil: there are none, nor are they kept

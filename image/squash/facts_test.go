@@ -16,6 +16,8 @@ import (
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/gpu"
 	"github.com/nix2img/nix2img/image/gpu/gputest"
+	"github.com/nix2img/nix2img/image/inspect"
+	"github.com/nix2img/nix2img/image/inspect/inspecttest"
 	"github.com/nix2img/nix2img/internal/elf/elftest"
 )
 
@@ -99,10 +101,30 @@ func forge(t testing.TB, dir string) {
 	t.Helper()
 	c := openTestCache(t, dir, OwnCache)
 	for _, o := range gpuImage(t, nil).Closure.Objects() {
-		if err := c.keepFacts(factsKey(o.NARHash), &gpu.Facts{Version: gpu.FactsVersion}); err != nil {
+		if err := inspect.Kept(c.known).Put(o.NARHash, nothing(t)); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// nothing are the facts about an object in which nothing is found.
+func nothing(t testing.TB) inspect.Facts {
+	t.Helper()
+	f, err := inspect.Of(gpu.Inspector, &gpu.Facts{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// filesOf counts the files that facts have.
+func filesOf(t testing.TB, all inspect.Facts) int {
+	t.Helper()
+	f, err := gpu.FactsOf(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(f.Files)
 }
 
 func countFacts(t testing.TB, c *Cache) int {
@@ -197,7 +219,7 @@ func TestVerifyFacts(t *testing.T) {
 	mustWrite(t, gpuImage(t, nil), &Runtime{Cache: openTestCache(t, dir, OwnCache)})
 	cache := openTestCache(t, dir, OwnCache)
 	orphan := closure.Hash{1}
-	if err := cache.keepFacts(factsKey(orphan), &gpu.Facts{Version: gpu.FactsVersion}); err != nil {
+	if err := inspect.Kept(cache.known).Put(orphan, nothing(t)); err != nil {
 		t.Fatal(err)
 	}
 	none := func(name string, err error) { t.Errorf("%s: %v", name, err) }
@@ -220,7 +242,7 @@ func TestFactsOfChangedFilesAreNotKept(t *testing.T) {
 	if _, _, err := write(t, img, &Runtime{Cache: cache}); err == nil {
 		t.Fatal("no error")
 	}
-	if _, err := cache.facts(factsKey(img.Closure.Objects()[0].NARHash)); err == nil {
+	if _, err := inspect.Kept(cache.known).Get(img.Closure.Objects()[0].NARHash); err == nil {
 		t.Error("there are facts")
 	}
 }
@@ -229,21 +251,21 @@ func TestInspect(t *testing.T) {
 	cache := openTestCache(t, t.TempDir(), OwnCache)
 	rt := &Runtime{Cache: cache}
 	for _, files := range []fs.FS{nil, closed{t}} {
-		facts, err := Inspect(t.Context(), gpuImage(t, files).Closure, rt)
-		if err != nil || len(facts) != 2 || len(facts[cublas].Files) != 2 {
+		facts, err := Inspect(t.Context(), gpuImage(t, files).Closure, rt, image.Inspectors()...)
+		if err != nil || len(facts) != 2 || filesOf(t, facts[cublas]) != 2 {
 			t.Errorf("%d facts, %v", len(facts), err)
 		}
 	}
 	// A build does not rely on what has not been compared with a NAR hash.
 	for _, o := range gpuImage(t, nil).Closure.Objects() {
-		if err := cache.keepFacts(seenKey(o.NARHash), &gpu.Facts{Version: gpu.FactsVersion}); err != nil {
+		if err := inspect.KeptSeen(cache.known).Put(o.NARHash, nothing(t)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if !bytes.Equal(mustWrite(t, gpuImage(t, nil), rt), plain(t)) {
 		t.Error("a build relies on what has not been verified")
 	}
-	if facts, err := Inspect(t.Context(), gpuImage(t, closed{t}).Closure, rt); err != nil || len(facts[cublas].Files) != 2 {
+	if facts, err := Inspect(t.Context(), gpuImage(t, closed{t}).Closure, rt, image.Inspectors()...); err != nil || filesOf(t, facts[cublas]) != 2 {
 		t.Errorf("what a build has found is not used: %v", err)
 	}
 }
@@ -318,5 +340,50 @@ func TestEarly(t *testing.T) {
 	}
 	if ids[0] != ids[1] {
 		t.Errorf("images differ: %s", ids)
+	}
+}
+
+// An inspector that is new, or of another version, looks at what is cached, alone and out of the segments:
+// not in the store, and without those whose facts are known. The image is the same.
+func TestInspectorsLookAloneAtWhatIsCached(t *testing.T) {
+	want, dir := plain(t), t.TempDir()
+	mustWrite(t, gpuImage(t, nil), &Runtime{Cache: openTestCache(t, dir, OwnCache)})
+	forge(t, dir)
+	forged := mustWrite(t, gpuImage(t, closed{t}), &Runtime{Cache: openTestCache(t, dir, OwnCache)})
+	if bytes.Equal(forged, want) {
+		t.Fatal("it cannot be seen whether facts are looked for again")
+	}
+	for version := 1; version <= 2; version++ {
+		for _, looks := range []int32{3, 0} { // each file once, and never again
+			count := &inspecttest.Counter{V: version}
+			cache := openTestCache(t, dir, OwnCache)
+			if got := mustWrite(t, gpuImage(t, closed{t}), &Runtime{Cache: cache, Inspectors: []inspect.Inspector{count}}); !bytes.Equal(got, forged) {
+				t.Errorf("version %d: facts that were known are looked for again", version)
+			}
+			if n := count.Looks.Load(); n != looks {
+				t.Errorf("version %d looks at %d files, want %d", version, n, looks)
+			}
+			facts, err := inspect.Kept(cache.known).Get(gpuImage(t, nil).Closure.Objects()[0].NARHash)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var found inspecttest.Count
+			if err := facts.Decode(count, &found); err != nil || found.Files != 2 || len(facts) != 2 {
+				t.Errorf("version %d: found %+v, %v, beside %d others", version, found, err, len(facts)-1)
+			}
+		}
+	}
+}
+
+// In the pass that compresses, all inspectors look at once.
+func TestInspectorsShareThePass(t *testing.T) {
+	count := &inspecttest.Counter{V: 1}
+	cache := openTestCache(t, t.TempDir(), OwnCache)
+	if !bytes.Equal(mustWrite(t, gpuImage(t, nil), &Runtime{Cache: cache, Inspectors: []inspect.Inspector{count}}), plain(t)) {
+		t.Error("a further inspector changes the image")
+	}
+	facts, err := inspect.Kept(cache.known).Get(gpuImage(t, nil).Closure.Objects()[0].NARHash)
+	if err != nil || len(facts) != 2 || count.Looks.Load() != 3 {
+		t.Errorf("facts of %d inspectors after %d looks: %v", len(facts), count.Looks.Load(), err)
 	}
 }

@@ -25,7 +25,7 @@ func (st *store) build(ctx context.Context, img *image.Image, opts *Options) (*b
 	for _, o := range missing {
 		b.missing += o.NARSize
 	}
-	st.observe = len(missing) > 0 && img.Facts == nil && !img.GPU.None()
+	st.observe = len(missing) > 0 && len(st.survey.Inspectors) > 0
 	if b.remote(missing) {
 		return b, nil
 	}
@@ -37,12 +37,12 @@ func (st *store) build(ctx context.Context, img *image.Image, opts *Options) (*b
 		return b, st.rehearse(ctx, b)
 	}
 	st.observe = false
-	return b, st.resolve(ctx, b, b.view, img.GPU)
+	return b, st.resolve(ctx, b, b.view, false)
 }
 
 // rehearse settles all but what depends on facts, for the errors: better now than when everything has been encoded.
 func (st *store) rehearse(ctx context.Context, b *build) error {
-	if err := st.resolve(ctx, b, b.view, image.GPU{NV: image.No, ROCm: image.No}); err != nil {
+	if err := st.resolve(ctx, b, b.view, true); err != nil {
 		return err
 	}
 	_, err := b.base(ctx)
@@ -50,13 +50,15 @@ func (st *store) rehearse(ctx context.Context, b *build) error {
 	return err
 }
 
-// resolve settles what depends on the closure's files.
-func (st *store) resolve(ctx context.Context, b *build, files fs.FS, use image.GPU) (err error) {
+// resolve settles what depends on the closure's files, in a rehearsal without facts.
+func (st *store) resolve(ctx context.Context, b *build, files fs.FS, rehearsal bool) (err error) {
 	c := *b.image.Closure
 	c.Files = files
 	settled := *b.image
-	settled.Closure, settled.GPU = &c, use
-	if settled.Facts == nil && !settled.GPU.None() {
+	settled.Closure = &c
+	if rehearsal {
+		settled.GPU = image.GPU{NV: image.No, ROCm: image.No}
+	} else if settled.Facts == nil && len(st.survey.Inspectors) > 0 {
 		if settled.Facts, err = st.facts(ctx, b.objects, files); err != nil {
 			return st.blame(ctx, err)
 		}

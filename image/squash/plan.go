@@ -42,7 +42,7 @@ func prepare(ctx context.Context, img *image.Image, opts *Options, rt *Runtime, 
 	if cache == nil {
 		cache = &Cache{store: cas.Temporary(rt.TempDir)}
 	}
-	st, err := newStore(opts, rt, cache, damaged)
+	st, err := newStore(opts, rt, cache, img.Inspectors(), damaged)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func (st *store) plan(ctx context.Context, b *build) (*Plan, error) {
 		if err != nil {
 			return nil, st.blame(ctx, err)
 		}
-		if err := st.resolve(ctx, b, files, b.image.GPU); err != nil {
+		if err := st.resolve(ctx, b, files, false); err != nil {
 			return nil, err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/closure/narhash"
 	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/inspect"
 	"github.com/nix2img/nix2img/squashfs"
 )
 
@@ -34,6 +35,8 @@ type Runtime struct {
 	// From has further places where segments are looked for, if Cache does not have them: see [OpenCache] and [OpenPrevious].
 	// What is found there goes into Cache.
 	From []Source
+	// Inspectors are further ones that look at objects, beside those of the image: see [image.Inspectors].
+	Inspectors []inspect.Inspector
 	// TempDir is where spooled data go. Empty means that of the system.
 	TempDir string
 	// Reserve, if not nil, is called with the size of the image before the first byte of it is written,
@@ -84,7 +87,7 @@ func Write(ctx context.Context, f squashfs.File, img *image.Image, opts *Options
 
 // writeImage is Write, but for segments that have turned out to be damaged: those are made again.
 func writeImage(ctx context.Context, f squashfs.File, img *image.Image, opts *Options, rt *Runtime, damaged map[closure.Hash]bool) (*Result, error) {
-	st, err := newStore(opts, rt, rt.Cache, damaged)
+	st, err := newStore(opts, rt, rt.Cache, img.Inspectors(), damaged)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +131,7 @@ func (st *store) writeInPlace(ctx context.Context, f squashfs.File, b *build) (*
 			}
 			b.view = below{fsys, b.image.Closure.StoreDir()[1:]}
 		}
-		if err := st.resolve(ctx, b, b.view, b.image.GPU); err != nil {
+		if err := st.resolve(ctx, b, b.view, false); err != nil {
 			return nil, err
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/closure/narhash"
 	"github.com/nix2img/nix2img/image"
-	"github.com/nix2img/nix2img/image/gpu"
+	"github.com/nix2img/nix2img/image/inspect"
 	"github.com/nix2img/nix2img/internal/cas"
 	"github.com/nix2img/nix2img/internal/ctxio"
 	"github.com/nix2img/nix2img/squashfs"
@@ -28,21 +28,19 @@ type store struct {
 	keepers  []*keeper
 	base     *cas.Writer // data of the base files
 
-	// Objects that have no segment are looked into for GPU code before they are encoded, or while they are.
-	observe   bool // while
-	early     map[closure.Path]*gpu.Facts
-	observers map[closure.Path]*gpu.Observer
-	spool     gpu.Spool
+	// Objects that have no segment are looked at before they are encoded, or while they are.
+	observe bool // while
+	survey  *inspect.Survey
 }
 
-func newStore(opts *Options, rt *Runtime, cache *Cache, damaged map[closure.Hash]bool) (st *store, err error) {
-	st = &store{rt: rt, cache: cache, damaged: damaged, segments: make(map[closure.Path]*segment),
-		early: make(map[closure.Path]*gpu.Facts), observers: make(map[closure.Path]*gpu.Observer), spool: gpu.Spool{Dir: rt.TempDir}}
+func newStore(opts *Options, rt *Runtime, cache *Cache, list []inspect.Inspector, damaged map[closure.Hash]bool) (st *store, err error) {
+	st = &store{rt: rt, cache: cache, damaged: damaged, segments: make(map[closure.Path]*segment), survey: newSurvey(rt, cache, list)}
 	st.opts, st.encoding, err = opts.complete(squashfs.DefaultModTime)
 	return st, err
 }
 
 func (st *store) close() {
+	st.survey.Close()
 	for _, s := range st.segments {
 		s.close()
 	}
@@ -213,13 +211,14 @@ func (st *store) trees(ctx context.Context, b *build) (trees []squashfs.Tree, sk
 		if st.cache != nil || remote || !st.rt.SkipVerify {
 			watching = append(watching, narhash.NewVerifier(o))
 		}
-		if st.observe && st.lookupFacts(o) == nil {
-			observer := gpu.Observe(ctx, b.files, t.Root)
+		if st.observe {
+			again := b.files
 			if remote {
-				observer = gpu.ObserveStream(ctx, &st.spool, t.Root)
+				again = nil
 			}
-			st.observers[o.Path] = observer
-			watching = append(watching, observer)
+			if observer := st.survey.Observe(ctx, o, again); observer != nil {
+				watching = append(watching, observer)
+			}
 		}
 		if len(watching) > 0 {
 			t.Observer = watching
@@ -264,9 +263,5 @@ func (k *keeper) Done(s *squashfs.Segment) error {
 		return err
 	}
 	k.st.segments[k.o.Path] = seg
-	// Now it is certain that they are about the object.
-	if f := k.st.found(k.o.Path); f != nil {
-		return k.st.cache.keepFacts(factsKey(k.o.NARHash), f)
-	}
-	return nil
+	return k.st.survey.Prove(k.o)
 }

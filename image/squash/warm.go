@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/image"
 )
 
 // Warm encodes the objects of a closure that have no segment in rt.Cache yet.
@@ -33,7 +34,7 @@ func Warm(ctx context.Context, c *closure.Closure, opts *Options, rt *Runtime, i
 }
 
 func warm(ctx context.Context, c *closure.Closure, opts *Options, rt *Runtime, damaged map[closure.Hash]bool, i, n int) (objects, encoded int, err error) {
-	st, err := newStore(opts, rt, rt.Cache, damaged)
+	st, err := newStore(opts, rt, rt.Cache, image.Inspectors(), damaged)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -31,12 +31,12 @@ var arrows = map[string][]string{
 
 	"squashfs": {"internal/codec", "internal/par", "internal/reflink", "internal/vfs"},
 
-	"image":        {"closure", "image/gpu", "internal/elf", "internal/vfs"},
+	"image":        {"closure", "image/gpu", "image/inspect", "internal/elf", "internal/vfs"},
 	"image/gpu":    {"image/inspect", "internal/elf", "github.com/klauspost/compress/zstd"},
-	"image/squash": {"internal/ctxio", "image", "image/gpu", "squashfs", "closure", "closure/narhash", "internal/cas"},
+	"image/squash": {"internal/ctxio", "image", "image/gpu", "image/inspect", "squashfs", "closure", "closure/narhash", "internal/cas"},
 	"image/oci": {
 		"internal/ctxio",
-		"image", "image/gpu", "image/oci/layering", "image/oci/layout", "closure", "closure/narhash", "internal/cas", "internal/codec", "internal/par",
+		"image", "image/inspect", "image/oci/layering", "image/oci/layout", "closure", "closure/narhash", "internal/cas", "internal/codec", "internal/par",
 		"github.com/google/go-containerregistry/pkg/v1", "github.com/google/go-containerregistry/pkg/v1/partial",
 		"github.com/google/go-containerregistry/pkg/v1/types",
 	},
@@ -77,7 +77,7 @@ var arrows = map[string][]string{
 }
 
 // Packages that are not libraries, and may import what they like.
-var free = []string{"cmd/", "examples/", "internal/arrows", "internal/floor", "internal/foreign", "internal/synth", "internal/elf/elftest", "image/gpu/gputest", "closure/binarycache/cachetest", "image/oci/registry/registrytest", "testdata/"}
+var free = []string{"cmd/", "examples/", "internal/arrows", "internal/floor", "internal/foreign", "internal/synth", "internal/elf/elftest", "image/gpu/gputest", "image/inspect/inspecttest", "closure/binarycache/cachetest", "image/oci/registry/registrytest", "testdata/"}
 
 // exceptions are uses of what is forbidden that never reach the bytes of an image:
 // names of temporary files are random and have that of the machine, and a cache is relied on if it belongs to its user.
