@@ -39,12 +39,13 @@ type builder struct {
 	caching       caching
 	noVerify      bool
 
-	entrypoint, workdir string
-	env, labels, files  []string
-	arch, platform      string
-	created             string
-	gpu                 gpuUse
-	oci                 ociFlags
+	entrypoint, cmd    string
+	workdir            string
+	env, labels, files []string
+	arch, platform     string
+	created            string
+	gpu                gpuUse
+	oci                ociFlags
 
 	digest, asJSON bool
 }
@@ -83,7 +84,7 @@ same format from another library, for programs built without cgo.
 
 A --file goes into the image with modes that do not depend on the umask: 0755 for directories
 and for files that their owner may execute, else 0644. SRC:/DST copies SRC to /DST,
-SRC:/DST/ copies it into /DST. Without SRC, /DST is an empty file, and /DST/ an empty directory,
+SRC:/DST/ copies it into /DST, and SRC/.:/DST what is in SRC. Without SRC, /DST is an empty file, and /DST/ an empty directory,
 for the runtime to bind something over.
 
 An OCI image goes into a layout (--oci), a directory that skopeo and podman read as oci:DIR,
@@ -132,6 +133,7 @@ the GPUs, and the exit code is 6: see nix2img gpu --help.`,
 // addConfigFlags adds the flags that say what an image has beside its closure.
 func (b *builder) addConfigFlags(f *pflag.FlagSet) {
 	f.StringVar(&b.entrypoint, "entrypoint", "", "start `PROGRAM`, with arguments separated by spaces, or a JSON list")
+	f.StringVar(&b.cmd, "cmd", "", "default `ARGUMENTS` of the program, in the same forms; without --entrypoint, the program as well")
 	f.StringArrayVar(&b.env, "env", nil, "set an environment variable, `KEY=VALUE` (repeatable)")
 	f.StringArrayVar(&b.labels, "label", nil, "add a label, `KEY=VALUE` (repeatable)")
 	f.StringVar(&b.workdir, "workdir", "", "start programs in `DIR`")
@@ -452,6 +454,9 @@ func (b *builder) options() (*squash.Options, *image.Config, error) {
 	}
 	if config.Entrypoint, err = parseCommand(b.entrypoint); err != nil {
 		return nil, nil, usagef("--entrypoint: %w", err)
+	}
+	if config.Cmd, err = parseCommand(b.cmd); err != nil {
+		return nil, nil, usagef("--cmd: %w", err)
 	}
 	for _, label := range b.labels {
 		key, value, ok := strings.Cut(label, "=")

@@ -109,7 +109,8 @@ func (l *closureLister) list(c *closure.Closure) []listedObject {
 	list := make([]listedObject, len(added))
 	for i, o := range c.Objects() {
 		list[i] = listedObject{
-			Path: o.Path, NARHash: o.NARHash, NARSize: o.NARSize, AddedSize: added[i], References: o.References, Source: "store",
+			Path: o.Path, NARHash: o.NARHash, NARSize: o.NARSize, AddedSize: added[i], Source: "store",
+			References: append([]closure.Path{}, o.References...), // an empty list, and not null
 		}
 		if l.source.stream() != "" {
 			list[i].Source = "stream"

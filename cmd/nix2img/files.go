@@ -51,18 +51,16 @@ func (u *userFiles) add(spec string) error {
 		}
 		return u.insert(name, node)
 	}
-	if isDir && name != "" {
-		name += "/"
-	}
-	if isDir {
+	contents := src == "." || strings.HasSuffix(src, "/.")
+	if isDir && !contents {
 		abs, err := filepath.Abs(src)
 		if err != nil {
 			return err
 		}
-		name += filepath.Base(abs)
+		name = path.Join(name, filepath.Base(abs))
 	}
-	if name == "" {
-		return usagef("the destination is the root directory")
+	if name == "" && !contents {
+		return withHint(usagef("the destination is the root directory"), "write SRC/.:/ for what is in the directory SRC")
 	}
 	// A link that is named is what it points to; those found below a directory stay links.
 	info, err := os.Stat(src)
@@ -72,6 +70,9 @@ func (u *userFiles) add(spec string) error {
 	node, err := scan(src, info)
 	if err != nil {
 		return err
+	}
+	if name == "" {
+		return mergeAll(u.Root, node, "")
 	}
 	return u.insert(name, node)
 }
@@ -142,8 +143,13 @@ func merge(dir *vfs.Node, name string, node *vfs.Node, where string) error {
 	if !old.IsDir() || !node.IsDir() {
 		return fmt.Errorf("%s is given twice", where)
 	}
-	for name, entry := range node.Entries() {
-		if err := merge(old, name, entry, where+"/"+name); err != nil {
+	return mergeAll(old, node, where)
+}
+
+// mergeAll puts what is in a directory into another one.
+func mergeAll(dir, from *vfs.Node, where string) error {
+	for name, entry := range from.Entries() {
+		if err := merge(dir, name, entry, where+"/"+name); err != nil {
 			return err
 		}
 	}
