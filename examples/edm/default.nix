@@ -1,12 +1,15 @@
-# A Python environment with edm, for NVIDIA GPUs.
+# A Python environment with edm, for NVIDIA GPUs, and its image.
 #
-#   nix-build -I nixpkgs=channel:nixos-unstable
+#   nix-build -I nixpkgs=channel:nixos-unstable            # the environment
+#   nix-build -I nixpkgs=... -A image -o edm.img           # the image
 #
 # Only code for the given GPUs is compiled, and PTX of the last one, for later GPUs.
 {
   nixpkgs ? <nixpkgs>,
+  nix2img ? import ../.., # fetchTarball "https://github.com/nix2img/nix2img/archive/main.tar.gz" elsewhere
   system ? "x86_64-linux",
-  cudaCapabilities ? [ "8.0" "9.0" ], # A100, H100
+  cudaCapabilities ? [ "8.0" "9.0" ],
+  for ? [ "A100" "H100" ],
 }:
 let
   pkgs = import nixpkgs {
@@ -25,5 +28,14 @@ let
       })
     ];
   };
+  env = pkgs.python3.withPackages (ps: [ ps.edm ]);
+  inherit (nix2img { inherit pkgs; }) buildSif;
+  sif = buildSif {
+    name = "edm";
+    roots = [ env ];
+    entrypoint = [ "python" "-m" "edm.example" ];
+    inherit for;
+    gpuChecks.example = [ "python" "-m" "edm.example" ];
+  };
 in
-pkgs.python3.withPackages (ps: [ ps.edm ])
+env // { inherit (sif) image; }

@@ -39,7 +39,7 @@ func TestExamplesParse(t *testing.T) {
 
 // nixpkgs is a stand-in that gives back what it was asked for.
 const nixpkgs = `
-{ system, config, overlays ? [ ] }:
+{ system ? null, config ? { }, overlays ? [ ] }:
 let
   apply = builtins.foldl' (old: f: old // f final old);
   final = apply {
@@ -72,10 +72,16 @@ func TestExamplesEvaluate(t *testing.T) {
 			Src          string
 			Dependencies []string
 		}
+		Image struct {
+			Name  string
+			For   []string
+			Roots int
+		}
 	}
 	evaluate := func(example string, args ...string) {
 		t.Helper()
-		args = append([]string{"--eval", "--strict", "--json", filepath.Join(module, "examples", example), "--arg", "nixpkgs", dir}, args...)
+		args = append([]string{"--eval", "--strict", "--json", filepath.Join(module, "examples", example), "--arg", "nixpkgs", dir,
+			"--arg", "nix2img", "{ pkgs }: { buildSif = args: { image = { inherit (args) name for; roots = builtins.length args.roots; }; }; }"}, args...)
 		if err := json.Unmarshal([]byte(output(t, "nix-instantiate", args...)), &got); err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +94,13 @@ func TestExamplesEvaluate(t *testing.T) {
 		p[0].Src != filepath.Join(module, "examples/edm/src") {
 		t.Errorf("edm: %+v", p)
 	}
+	if i := got.Image; i.Name != "edm" || i.Roots != 1 || strings.Join(i.For, " ") != "A100 H100" {
+		t.Errorf("edm: %+v", i)
+	}
 	evaluate("jetson")
+	if i := got.Image; i.Name != "saxpy" || strings.Join(i.For, " ") != "Orin" {
+		t.Errorf("jetson: %+v", i)
+	}
 	if got.System != "aarch64-linux" || strings.Join(got.Config.CUDACapabilities, " ") != "8.7" {
 		t.Errorf("jetson: %+v", got)
 	}
