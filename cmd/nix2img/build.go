@@ -58,7 +58,8 @@ func newBuild(a *app) *cobra.Command {
 		Long: `Build an image of the given store paths (roots) and everything that they refer to.
 
 A ROOT is a store path, a path inside one, or a symbolic link that leads to one,
-such as ./result. What is in the image comes from one of these places:
+such as ./result; or a flake reference such as .#edm, or a derivation, which Nix is asked
+to build. What is in the image comes from one of these places:
 
   by default    the database of the Nix store, which is read without Nix;
                 --store DIR is for a store whose files are below DIR/nix/store
@@ -96,6 +97,7 @@ If the closure has code for a GPU, the image is made ready for its driver, which
 from the host (singularity exec --nv). With --for, nothing is built that will not run on one of
 the GPUs, and the exit code is 6: see nix2img gpu --help.`,
 		Example: `  nix2img build --sif -o hello.sif ./result
+  nix2img build --sif -o edm.sif .#edm
   nix2img build --sif --env OMP_NUM_THREADS=8 --file /scratch/ ./result
   nix2img build --sif --for A100,H100 --driver 535.54.03 -o edm.sif ./result
   nix2img build --squashfs --compression zstd:15 --block-size 1M -o app.sqsh ./result

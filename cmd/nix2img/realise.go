@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -34,8 +35,14 @@ var (
 	derivation = regexp.MustCompile(`^(/.*\.drv)(?:\^(.*))?$`)
 )
 
-// isFlake reports whether an argument is a flake reference, such as .#edm.
-func isFlake(arg string) bool { return strings.Contains(arg, "#") || flakeScheme.MatchString(arg) }
+// isFlake reports whether an argument is a flake reference, such as .#edm, and not a file of that name.
+func isFlake(arg string) bool {
+	if !strings.Contains(arg, "#") && !flakeScheme.MatchString(arg) {
+		return false
+	}
+	_, err := os.Lstat(arg)
+	return err != nil
+}
 
 // roots returns arguments with the store paths of those that are flake references or derivations.
 func (r *realiser) roots(ctx context.Context, args []string) ([]string, error) {

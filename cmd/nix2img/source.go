@@ -83,6 +83,9 @@ func (s *source) check() error {
 func (s *source) open(ctx context.Context, u *ui) (*closure.Closure, error) {
 	var c *closure.Closure
 	var err error
+	if s.roots, err = newRealiser(u).roots(ctx, s.roots); err != nil {
+		return nil, err
+	}
 	switch {
 	case s.stream() != "":
 		c, err = s.openStream(ctx, u.stdin)

@@ -400,6 +400,26 @@ func TestNixSession(t *testing.T) {
 	}
 }
 
+// Flake references and derivations are built by Nix, and packed by us.
+func TestNixRealises(t *testing.T) {
+	s := openNixStore(t)
+	hello := s.build(t, "pkgs.hello")
+	want := build(t, "--squashfs", "--store", s.dir, hello)
+	drv := s.run(t, "nix-instantiate", s.expression("pkgs.hello")...)
+	for _, root := range []string{"path:" + s.nixpkgs + "#hello", drv, drv + "^*", drv + "^out"} {
+		got := filepath.Join(newDir(t), "image")
+		cmd := command("build", "--no-cache", "--squashfs", "-o", got, "--store", s.dir, root)
+		cmd.Env = append(s.env, "NIX_REMOTE=local?root="+s.dir)
+		r := run(t, cmd)
+		if r.code != 0 || !strings.Contains(r.stderr, "nix2img: running nix") {
+			t.Fatalf("%s: exit code %d\n%s", root, r.code, r.stderr)
+		}
+		if digest(t, got) != digest(t, want) {
+			t.Errorf("%s has other bytes than %s", root, hello)
+		}
+	}
+}
+
 // The package's hash of the modules is that of the modules.
 func TestNixVendorHash(t *testing.T) {
 	dir := filepath.Join(newDir(t), "vendor")
