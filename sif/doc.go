@@ -18,13 +18,14 @@
 //
 //	    0  header          128 bytes: launch script (32), "SIF_MAGIC\0", version "01",
 //	                       architecture, UUID, times, where the table and the objects are
-//	 4096  descriptors     48 of 585 bytes; three are in use
+//	 4096  descriptors     48 of 585 bytes; four are in use
 //	32176  padding
 //	32768  partition       the root file system, a squashfs: "primary system partition"
 //	       nix2img.json    the build record with the image ID, see [image.Record]
 //	       inspect-metadata.json
 //	                       labels, environment and run script as the runtimes'
 //	                       "inspect" shows them without starting a container
+//	       Def.FILE        a comment in place of a definition file, which "inspect" looks for
 //
 // The other descriptors are free, for signatures and what else may follow.
 // All objects are in group 1, because a signature is for a group.

@@ -50,7 +50,7 @@ func ExampleWriteFile() {
 	fmt.Printf("%x\n", sha256.Sum256(data))
 	// Output:
 	// sha256:6b1c62fb24288af2c0fde6202cfdfbe201a21a3c07307fe020ddc917db607ac3
-	// 922097c6dd3a9c354d85259ea3f1e310c4a6a370094c136965f0bf17a2b4835b
+	// 8852efc1ee50521eced4d8334a10ac25672ca32a23198dc92189344a512ec6e2
 }
 
 func ExampleOpenFile() {
@@ -70,7 +70,7 @@ func ExampleOpenFile() {
 	}
 	defer f.Close()
 	for _, o := range f.Objects {
-		fmt.Println(o.ID, o.Type, o.Name)
+		fmt.Println(o.ID, o.Type)
 	}
 	fsys, err := f.FS()
 	if err != nil {
@@ -83,9 +83,10 @@ func ExampleOpenFile() {
 	}
 	fmt.Printf("%s", passwd)
 	// Output:
-	// 1 FS squashfs
-	// 2 JSON.Generic nix2img.json
-	// 3 JSON.Generic inspect-metadata.json
+	// 1 FS
+	// 2 JSON.Generic
+	// 3 JSON.Generic
+	// 4 Def.FILE
 	// root:x:0:0:root:/root:/bin/sh
 	// nobody:x:65534:65534:nobody:/:/sbin/nologin
 }

@@ -24,6 +24,10 @@ const (
 	inspectName = "inspect-metadata.json" // the name is the runtimes' choice
 )
 
+// deffile stands for the definition file that the runtimes expect: without one, their "inspect --deffile"
+// and "inspect --all" warn, and start a container to look for it.
+const deffile = "# This image was made by nix2img, of a Nix closure and without a definition file.\n"
+
 // Options is what decides the bytes. The zero value is ready to use.
 type Options struct {
 	// Squashfs says how the root file system is encoded. Its ModTime is overridden by the time
@@ -118,6 +122,7 @@ func (f *frame) addNative(partition io.ReaderAt, r *image.Record) error {
 		return fmt.Errorf("sif: read back the partition: %w", err)
 	}
 	f.add(sif.DataGenericJSON, inspectName, nil, metadata)
+	f.add(sif.DataDeffile, "", nil, []byte(deffile))
 	return nil
 }
 
@@ -175,6 +180,7 @@ func inspectMetadata(partition io.ReaderAt) ([]byte, error) {
 	var m struct {
 		Data struct {
 			Attributes struct {
+				Deffile     string            `json:"deffile"`
 				Environment map[string]string `json:"environment,omitempty"`
 				Labels      map[string]string `json:"labels,omitempty"`
 				Runscript   string            `json:"runscript,omitempty"`
@@ -186,6 +192,7 @@ func inspectMetadata(partition io.ReaderAt) ([]byte, error) {
 	}
 	m.Type = "container"
 	attrs := &m.Data.Attributes
+	attrs.Deffile = strings.TrimRight(deffile, "\n")
 	for _, script := range []struct {
 		name string
 		text *string

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -104,7 +105,7 @@ func TestRoundTrip(t *testing.T) {
 		Data struct {
 			Attributes struct {
 				Labels, Environment map[string]string
-				Runscript           string
+				Runscript, Deffile  string
 			}
 		}
 	}
@@ -119,6 +120,11 @@ func TestRoundTrip(t *testing.T) {
 	if inspect.Type != "container" || attrs.Labels["org.example.x"] != "<y>" ||
 		attrs.Environment["/.singularity.d/env/10-nix2img.sh"] == "" || attrs.Runscript == "" {
 		t.Errorf("inspect metadata: %+v", inspect)
+	}
+	// The runtimes look whether there is a definition file among the objects, and show what the metadata have.
+	def := info.Objects[3]
+	if text := string(m.data[def.Offset:][:def.Size]); def.Type != "Def.FILE" || strings.TrimSpace(text) != attrs.Deffile || text[0] != '#' {
+		t.Errorf("object 4 is %s %q, and the metadata have %q", def.Type, text, attrs.Deffile)
 	}
 }
 

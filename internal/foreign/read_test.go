@@ -122,7 +122,7 @@ func TestSiftool(t *testing.T) {
 		}
 	}
 	list := output(t, "siftool", "list", sif)
-	for _, want := range []string{"FS (Squashfs/*System/amd64)", "JSON"} {
+	for _, want := range []string{"FS (Squashfs/*System/amd64)", "JSON", "Def.FILE"} {
 		if !strings.Contains(list, want) {
 			t.Errorf("siftool list: no %q in\n%s", want, list)
 		}
