@@ -64,19 +64,19 @@ func Assemble(ctx context.Context, trees []Tree, opts *Options) (*Assembly, erro
 	offsets := make([][]int64, len(trees)) // of each tree's extents in its data
 	for i := range trees {
 		t := &trees[i]
-		if t.Segment == nil {
+		if t.segment == nil {
 			return nil, fmt.Errorf("squashfs: assemble: tree %q is not encoded", t.Name)
 		}
-		l.begin(t.Name, t.Segment)
+		l.begin(t.Name, t.segment)
 		var off int64
-		for _, x := range t.Segment.extents {
+		for _, x := range t.segment.extents {
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
 			offsets[i] = append(offsets[i], off)
 			pos := l.next()
 			err := l.place(func(k knownExtent) (bool, error) {
-				return equalBytes(trees[k.part].Data, offsets[k.part][k.extent], t.Data, off, x.size)
+				return equalBytes(trees[k.part].data, offsets[k.part][k.extent], t.data, off, x.size)
 			})
 			if err != nil {
 				return nil, err
@@ -144,7 +144,7 @@ func (a *Assembly) readSome(p []byte, off int64) (int, error) {
 	}
 	r := &a.spans[next-1]
 	p = p[:min(int64(len(p)), r.pos+r.size-off)]
-	if err := readFull(a.trees[r.tree].Data, p, r.off+off-r.pos); err != nil {
+	if err := readFull(a.trees[r.tree].data, p, r.off+off-r.pos); err != nil {
 		return 0, fmt.Errorf("squashfs: read data of tree %q: %w", a.trees[r.tree].Name, err)
 	}
 	return len(p), nil
@@ -244,7 +244,7 @@ func (a *Assembly) clone(f File) (shared regions) {
 		if n <= 0 {
 			continue
 		}
-		if reflink.Clone(f, begin, a.trees[s.tree].Data, s.off+begin-s.pos, n) == nil {
+		if reflink.Clone(f, begin, a.trees[s.tree].data, s.off+begin-s.pos, n) == nil {
 			shared = append(shared, region{begin, begin + n})
 		} else if shared == nil {
 			break // nor will it work for the rest
@@ -258,7 +258,7 @@ func (a *Assembly) chunks(yield func(chunk, error) bool) {
 	for i := range a.spans {
 		s := &a.spans[i]
 		t := &a.trees[s.tree]
-		for c := range cut(t.Name, t.Data, s.off, t.Segment.blocks[s.first:s.end]) {
+		for c := range cut(t.Name, t.data, s.off, t.segment.blocks[s.first:s.end]) {
 			c.pos = s.pos + c.off - s.off
 			if !yield(c, nil) {
 				return

@@ -58,7 +58,7 @@ func encoded(t testing.TB, trees []Tree, keepers []keeper) []Tree {
 		if err := s.Check(bytes.NewReader(data)); err != nil {
 			t.Error(err)
 		}
-		list = append(list, Tree{Name: trees[i].Name, Segment: s, Data: bytes.NewReader(data)})
+		list = append(list, SegmentTree(trees[i].Name, s, bytes.NewReader(data)))
 	}
 	return list
 }
@@ -76,7 +76,7 @@ func TestAssemblyEqualsImage(t *testing.T) {
 
 			encoded := append(encodeAll(t, trees[:2], opts, 7), encodeAll(t, trees[2:], opts, 1)...)
 			for i := range encoded {
-				b, err := encoded[i].Segment.MarshalBinary()
+				b, err := encoded[i].segment.MarshalBinary()
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -84,10 +84,10 @@ func TestAssemblyEqualsImage(t *testing.T) {
 				if err := s.UnmarshalBinary(b); err != nil {
 					t.Fatal(err)
 				}
-				if s.Digest() != encoded[i].Segment.Digest() {
+				if s.Digest() != encoded[i].segment.Digest() {
 					t.Errorf("segment %d has another digest when it is read again", i)
 				}
-				encoded[i].Segment = &s
+				encoded[i].segment = &s
 			}
 			a, err := Assemble(t.Context(), encoded, opts)
 			if err != nil {
@@ -129,7 +129,7 @@ func TestWriteOfEncodedTrees(t *testing.T) {
 			t.Errorf("with trees %04b encoded: other bytes", mask)
 		}
 		for i := range trees {
-			if mask>>i&1 == 0 && keepers[i].segment.Digest() != all[i].Segment.Digest() {
+			if mask>>i&1 == 0 && keepers[i].segment.Digest() != all[i].segment.Digest() {
 				t.Errorf("with trees %04b encoded: another segment of tree %d", mask, i)
 			}
 		}
@@ -139,7 +139,7 @@ func TestWriteOfEncodedTrees(t *testing.T) {
 func TestAssemblyIsAFileSystem(t *testing.T) {
 	const blockSize = 4 << 10
 	opts := options(t, "gzip", blockSize)
-	a, err := Assemble(t.Context(), encodeAll(t, []Tree{{Name: "x", FS: nastyTree(blockSize), Root: "."}}, opts, 0), opts)
+	a, err := Assemble(t.Context(), encodeAll(t, []Tree{FileTree("x", nastyTree(blockSize), ".")}, opts, 0), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,15 +155,15 @@ func TestDamagedDataAreFound(t *testing.T) {
 	tree := treeFS{}
 	tree.file("a", words(5000, 1))
 	tree.file("b", noise(700, 2))
-	encoded := encodeAll(t, []Tree{{Name: "x", FS: tree, Root: "."}}, opts, 0)
-	good, err := io.ReadAll(io.NewSectionReader(encoded[0].Data, 0, encoded[0].Segment.Size()))
+	encoded := encodeAll(t, []Tree{FileTree("x", tree, ".")}, opts, 0)
+	good, err := io.ReadAll(io.NewSectionReader(encoded[0].data, 0, encoded[0].segment.Size()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := 0; i < len(good); i += 7 {
 		bad := bytes.Clone(good)
 		bad[i] ^= 1 << (i % 8)
-		encoded[0].Data = bytes.NewReader(bad)
+		encoded[0].data = bytes.NewReader(bad)
 		a, err := Assemble(t.Context(), encoded, opts)
 		if err != nil {
 			t.Fatal(err)
@@ -172,20 +172,20 @@ func TestDamagedDataAreFound(t *testing.T) {
 		if _, err := a.WriteTo(io.Discard); !errors.As(err, &damaged) || damaged.Tree != "x" {
 			t.Fatalf("byte %d is changed: %v", i, err)
 		}
-		if err := encoded[0].Segment.Check(bytes.NewReader(bad)); !errors.As(err, &damaged) {
+		if err := encoded[0].segment.Check(bytes.NewReader(bad)); !errors.As(err, &damaged) {
 			t.Fatalf("byte %d is changed: %v", i, err)
 		}
 		if _, err := Write(t.Context(), &memFile{}, encoded, opts, nil); !errors.As(err, &damaged) {
 			t.Fatalf("byte %d is changed: %v", i, err)
 		}
 	}
-	if err := encoded[0].Segment.Check(bytes.NewReader(good[:100])); err == nil {
+	if err := encoded[0].segment.Check(bytes.NewReader(good[:100])); err == nil {
 		t.Error("truncated data pass")
 	}
 }
 
 func TestOtherOptionsCannotBeAssembled(t *testing.T) {
-	encoded := encodeAll(t, []Tree{{Name: "x", FS: nastyTree(4096), Root: "."}}, options(t, "gzip", 4096), 0)
+	encoded := encodeAll(t, []Tree{FileTree("x", nastyTree(4096), ".")}, options(t, "gzip", 4096), 0)
 	for _, opts := range []*Options{options(t, "gzip", 8192), options(t, "lz4", 4096)} {
 		if _, err := Assemble(t.Context(), encoded, opts); err == nil {
 			t.Errorf("%+v: assembled", opts)
@@ -201,7 +201,7 @@ func FuzzSegment(f *testing.F) {
 	small.link("l", "a/b")
 	opts := options(f, "none", 4096)
 	for _, tree := range []treeFS{small, nastyTree(4096)} {
-		b, err := encodeAll(f, []Tree{{Name: ".", FS: tree, Root: "."}}, opts, 1)[0].Segment.MarshalBinary()
+		b, err := encodeAll(f, []Tree{FileTree(".", tree, ".")}, opts, 1)[0].segment.MarshalBinary()
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -224,7 +224,7 @@ func FuzzSegment(f *testing.F) {
 			return
 		}
 		o := Options{Compression: Compression{Codec: "none"}, BlockSize: s.blockSize}
-		a, err := Assemble(t.Context(), []Tree{{Name: "x", Segment: &s, Data: zeros{}}}, &o)
+		a, err := Assemble(t.Context(), []Tree{SegmentTree("x", &s, zeros{})}, &o)
 		if err != nil {
 			return // another codec
 		}

@@ -2,7 +2,7 @@
 //
 // [Write] makes an image of file trees, [Open] gives an image as a file system:
 //
-//	img, err := squashfs.Write(ctx, file, []squashfs.Tree{{Name: ".", FS: fsys, Root: "."}}, nil, nil)
+//	img, err := squashfs.Write(ctx, file, []squashfs.Tree{squashfs.FileTree(".", fsys, ".")}, nil, nil)
 //
 //	fsys, err := squashfs.Open(file)
 //

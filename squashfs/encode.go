@@ -21,6 +21,9 @@ import (
 // Files that cannot be read are a [*SourceError].
 func Encode(ctx context.Context, trees []Tree, opts *Options, rt *Runtime) error {
 	l, err := newLayout(opts)
+	if err == nil {
+		err = checkFiles(trees)
+	}
 	if err != nil {
 		return err
 	}
@@ -151,8 +154,8 @@ func (e *encoder) encode(ctx context.Context, trees []Tree, out sink) (err error
 // closeNodes ends reading that nobody will wait for.
 func closeNodes(trees []Tree) {
 	for _, t := range trees {
-		if t.Nodes != nil {
-			t.Nodes.Close()
+		if t.nodes != nil {
+			t.nodes.Close()
 		}
 	}
 }
@@ -251,7 +254,7 @@ func (e *encoder) drain(ctx context.Context, u unit, out sink) error {
 		}
 	}
 	if u.end {
-		if enc.tree.Segment != nil {
+		if enc.tree.segment != nil {
 			return e.copy(ctx, enc, out)
 		}
 		return nil
@@ -299,7 +302,7 @@ func (e *encoder) copy(ctx context.Context, enc *encoding, out sink) error {
 	s := enc.segment
 	var off int64
 	for _, x := range s.extents {
-		for c := range cut(enc.tree.Name, enc.tree.Data, off, s.of(x)) {
+		for c := range cut(enc.tree.Name, enc.tree.data, off, s.of(x)) {
 			c, err := readChunk(ctx, c)
 			if err == nil {
 				err = out.write(c.data)

@@ -32,7 +32,7 @@ func ExampleWrite() {
 
 	// MapFS makes up directories, with the mode 0555 and the time 0 of its own.
 	img, err := squashfs.Write(context.Background(), f, []squashfs.Tree{
-		{Name: "opt/hello", FS: fsys, Root: "hello"},
+		squashfs.FileTree("opt/hello", fsys, "hello"),
 	}, nil, nil)
 	if err != nil {
 		log.Fatal(err)

@@ -21,12 +21,15 @@ func (e *ConflictError) Error() string {
 
 // checkTrees judges the names of trees, and the options of those that have been encoded.
 func (l *layout) checkTrees(trees []Tree) error {
+	if err := checkFiles(trees); err != nil {
+		return err
+	}
 	for i := range trees {
 		t := &trees[i]
 		if err := checkPlace(t.Name); err != nil {
 			return err
 		}
-		if s := t.Segment; s != nil && (s.codec != l.codec.ID || s.blockSize != l.opts.BlockSize) {
+		if s := t.segment; s != nil && (s.codec != l.codec.ID || s.blockSize != l.opts.BlockSize) {
 			return fmt.Errorf("squashfs: place tree %q: it is encoded with other options", t.Name)
 		}
 	}

@@ -103,11 +103,11 @@ func TestNodesGiveTheBytesOfTheirFileSystem(t *testing.T) {
 		}
 		return b, nil
 	}
-	want, err := write(squashfs.Tree{Name: "one", FS: sequenceFS, Root: "."}, squashfs.Tree{Name: "two", FS: sequenceFS, Root: "."})
+	want, err := write(squashfs.FileTree("one", sequenceFS, "."), squashfs.FileTree("two", sequenceFS, "."))
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := write(squashfs.Tree{Name: "one", Nodes: newSequence(t, sequenceFS)}, squashfs.Tree{Name: "two", FS: sequenceFS, Root: "."})
+	got, err := write(squashfs.NodeTree("one", newSequence(t, sequenceFS)), squashfs.FileTree("two", sequenceFS, "."))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,12 +131,32 @@ func TestNodesGiveTheBytesOfTheirFileSystem(t *testing.T) {
 	} {
 		s := newSequence(t, sequenceFS)
 		spoil(s)
-		_, err := write(squashfs.Tree{Name: "one", Nodes: s})
+		_, err := write(squashfs.NodeTree("one", s))
 		if _, ok := errors.AsType[*squashfs.SourceError](err); !ok {
 			t.Errorf("%s: got %v", what, err)
 		}
 		if what == "error" && !errors.Is(err, errLost) {
 			t.Errorf("%s: got %v", what, err)
 		}
+	}
+}
+
+func TestATreeHasFiles(t *testing.T) {
+	for name, tree := range map[string]squashfs.Tree{
+		"zero value": {}, "name alone": {Name: "x"}, "no file system": squashfs.FileTree("x", nil, "."),
+		"no nodes": squashfs.NodeTree("x", nil), "no segment": squashfs.SegmentTree("x", nil, nil),
+	} {
+		f, err := os.Create(filepath.Join(t.TempDir(), "image"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, errWrite := squashfs.Write(t.Context(), f, []squashfs.Tree{tree}, nil, nil)
+		_, errAssemble := squashfs.Assemble(t.Context(), []squashfs.Tree{tree}, nil)
+		for what, err := range map[string]error{"write": errWrite, "assemble": errAssemble, "encode": squashfs.Encode(t.Context(), []squashfs.Tree{tree}, nil, nil)} {
+			if err == nil || !strings.Contains(err.Error(), "no files") {
+				t.Errorf("%s, %s: got %v", name, what, err)
+			}
+		}
+		f.Close()
 	}
 }

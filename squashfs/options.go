@@ -120,27 +120,53 @@ type Progress struct {
 }
 
 // Tree is one file tree of an image: a segment to be, or one that has been encoded before.
+// [FileTree], [NodeTree] and [SegmentTree] make one.
 type Tree struct {
 	// Name is the slash-separated path in the image at which the tree's root lies.
 	// "." merges the root, a directory, with the image's own.
 	Name string
-	// FS holds the tree, and Root is the name of the tree's root in it:
-	// a directory, a regular file or a symbolic link.
-	// FS must implement [fs.ReadLinkFS] if the tree has symbolic links.
-	// Names are bytes: unlike io/fs itself, they need not be UTF-8.
-	FS   fs.FS
-	Root string
-	// Nodes, if not nil, gives the tree instead of FS and Root.
-	Nodes Nodes
 	// Observer, if not nil, is shown everything that is encoded.
 	Observer Observer
-	// Keep, if not nil, is given the segment.
+	// Keep, if not nil, is given the segment when it has been encoded.
 	Keep Keeper
 
-	// Segment, if not nil, says that the tree has been encoded before, with the options of the image,
-	// and Data has its data, from offset 0 on. Then the fields above, but for Name, are not used.
-	Segment *Segment
-	Data    io.ReaderAt
+	// One of these is not nil.
+	fsys    fs.FS
+	nodes   Nodes
+	segment *Segment
+
+	root string      // of fsys; with nodes, what stands for it in errors
+	data io.ReaderAt // of segment
+}
+
+// FileTree returns a tree with the files of fsys that lie at or below root:
+// a directory, a regular file or a symbolic link.
+// fsys must implement [fs.ReadLinkFS] if the tree has symbolic links.
+// Names are bytes: unlike io/fs itself, they need not be UTF-8.
+func FileTree(name string, fsys fs.FS, root string) Tree {
+	return Tree{Name: name, fsys: fsys, root: root}
+}
+
+// NodeTree returns a tree that gives itself. It can be encoded but once.
+func NodeTree(name string, nodes Nodes) Tree { return Tree{Name: name, nodes: nodes, root: name} }
+
+// SegmentTree returns a tree that has been encoded before, with the options of the image that it is for.
+// data has the segment's data, from offset 0 on. Nobody observes or keeps it again.
+func SegmentTree(name string, segment *Segment, data io.ReaderAt) Tree {
+	return Tree{Name: name, segment: segment, data: data}
+}
+
+// Segment returns what [SegmentTree] was given, or nil.
+func (t *Tree) Segment() *Segment { return t.segment }
+
+// checkFiles judges whether trees have files at all.
+func checkFiles(trees []Tree) error {
+	for i := range trees {
+		if t := &trees[i]; t.fsys == nil && t.nodes == nil && t.segment == nil {
+			return fmt.Errorf("squashfs: encode tree %q: it has no files: make it with FileTree", t.Name)
+		}
+	}
+	return nil
 }
 
 // Nodes is a tree that can be read but once, from beginning to end, as from a network.

@@ -200,12 +200,12 @@ func TestManyBlocks(t *testing.T) {
 
 // A walk begins in the deepest directory that is known, and may lead above it.
 func TestLinksLeadAboveWhatIsKnown(t *testing.T) {
-	data := write(t, []Tree{{Name: ".", FS: fstest.MapFS{
+	data := write(t, []Tree{FileTree(".", fstest.MapFS{
 		"file": {Data: []byte("top")}, "a/file": {Data: []byte("a")}, "a/b/file": {Data: []byte("a/b")}, "a/b/c/file": {Data: []byte("a/b/c")},
 		"a/b/c/1": {Data: []byte("../file"), Mode: fs.ModeSymlink}, "a/b/c/2": {Data: []byte("../../file"), Mode: fs.ModeSymlink},
 		"a/b/c/3": {Data: []byte("../../../file"), Mode: fs.ModeSymlink}, "a/b/c/9": {Data: []byte("../../../../../file"), Mode: fs.ModeSymlink},
 		"a/b/c/down": {Data: []byte("../../../a/b/c/file"), Mode: fs.ModeSymlink},
-	}, Root: "."}}, nil, 0)
+	}, ".")}, nil, 0)
 	fsys, err := Open(bytes.NewReader(data))
 	if err != nil {
 		t.Fatal(err)

@@ -22,14 +22,14 @@ func TestSegmentsComeBackOutOfImages(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if seg.Digest() != w.Segment.Digest() {
+			if seg.Digest() != w.segment.Digest() {
 				t.Errorf("%s: segment %d is another one", compression, i)
 			}
 			got, err := io.ReadAll(io.NewSectionReader(r, 0, 1<<40))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if all, _ := io.ReadAll(io.NewSectionReader(w.Data, 0, 1<<40)); !bytes.Equal(got, all) {
+			if all, _ := io.ReadAll(io.NewSectionReader(w.data, 0, 1<<40)); !bytes.Equal(got, all) {
 				t.Errorf("%s: segment %d has other data", compression, i)
 			}
 		}

@@ -43,10 +43,10 @@ func (e *encoder) newEncoding(t *Tree) *encoding {
 		dir:     none,
 		tails:   make(map[tailKey]uint32),
 	}
-	if t.Segment != nil {
-		enc.segment = t.Segment
+	if t.segment != nil {
+		enc.segment = t.segment
 	}
-	if t.Segment != nil || t.Observer == nil {
+	if t.segment != nil || t.Observer == nil {
 		enc.verdict <- nil
 	}
 	return enc
@@ -54,7 +54,7 @@ func (e *encoder) newEncoding(t *Tree) *encoding {
 
 // keep gives the segment to the tree's Keeper.
 func (enc *encoding) keep() error {
-	if enc.tree.Keep == nil || enc.tree.Segment != nil {
+	if enc.tree.Keep == nil || enc.tree.segment != nil {
 		return nil
 	}
 	return enc.tree.Keep.Done(enc.segment)
@@ -109,7 +109,7 @@ func (enc *encoding) announce(p *piece) error {
 		err = seg.addNode(n, name, p.link)
 	}
 	if err != nil {
-		return &SourceError{"encode", enc.tree.Name, join(enc.tree.Root, p.path), err}
+		return &SourceError{"encode", enc.tree.Name, join(enc.tree.root, p.path), err}
 	}
 	if n.kind == typeDir {
 		enc.dir = index

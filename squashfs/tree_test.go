@@ -231,6 +231,11 @@ func (m *memFile) Truncate(size int64) error {
 
 var errNoSpace = fmt.Errorf("no space left")
 
+func observed(t Tree, o Observer) Tree {
+	t.Observer = o
+	return t
+}
+
 // write returns an image of trees.
 func write(t testing.TB, trees []Tree, opts *Options, workers int) []byte {
 	t.Helper()

@@ -81,17 +81,17 @@ func (w *walker) fail(op, name string, err error) bool {
 
 func (w *walker) tree() bool {
 	t := w.enc.tree
-	if t.Segment != nil {
+	if t.segment != nil {
 		return w.yield(piece{enc: w.enc, end: true}, nil)
 	}
-	if t.Nodes != nil {
+	if t.nodes != nil {
 		return w.nodes() && w.yield(piece{enc: w.enc, end: true}, nil)
 	}
-	info, err := fs.Lstat(t.FS, t.Root)
+	info, err := fs.Lstat(t.fsys, t.root)
 	if err != nil {
-		return w.fail("read", t.Root, err)
+		return w.fail("read", t.root, err)
 	}
-	return w.node(t.Root, ".", info) && w.yield(piece{enc: w.enc, end: true}, nil)
+	return w.node(t.root, ".", info) && w.yield(piece{enc: w.enc, end: true}, nil)
 }
 
 // node reads the file that is name in the file system and path in the tree.
@@ -105,7 +105,7 @@ func (w *walker) node(name, path string, info fs.FileInfo) bool {
 	case 0:
 		return w.contents(p, name)
 	case fs.ModeSymlink:
-		target, err := fs.ReadLink(w.enc.tree.FS, name)
+		target, err := fs.ReadLink(w.enc.tree.fsys, name)
 		if err != nil {
 			return w.fail("read link", name, err)
 		}
@@ -118,7 +118,7 @@ func (w *walker) node(name, path string, info fs.FileInfo) bool {
 }
 
 func (w *walker) entries(name, path string) bool {
-	list, err := fs.ReadDir(w.enc.tree.FS, name)
+	list, err := fs.ReadDir(w.enc.tree.fsys, name)
 	if err != nil {
 		return w.fail("read directory", name, err)
 	}
@@ -161,7 +161,7 @@ func (w *walker) contents(p piece, name string) bool {
 	if size == 0 {
 		return w.yield(p, nil)
 	}
-	src := &source{fsys: w.enc.tree.FS, name: name, size: size}
+	src := &source{fsys: w.enc.tree.fsys, name: name, size: size}
 	blockSize := int64(w.e.blockSize)
 	if size > blockSize {
 		// The file is opened here, once, for its pieces to share.

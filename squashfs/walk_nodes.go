@@ -22,7 +22,7 @@ func (w *walker) nodes() bool {
 		if err := w.ctx.Err(); err != nil {
 			return w.yield(piece{}, err) && false
 		}
-		n, err := t.Nodes.Next()
+		n, err := t.nodes.Next()
 		if err == io.EOF && !first {
 			return true
 		}
@@ -88,7 +88,7 @@ func (w *walker) stream(p piece) bool {
 			return false
 		}
 		p.buf.data = p.buf.data[:min(blockSize, size-off)]
-		n, err := io.ReadFull(t.Nodes, p.buf.data)
+		n, err := io.ReadFull(t.nodes, p.buf.data)
 		if err := short(n, len(p.buf.data), err); err != nil {
 			return w.failNode(name, err)
 		}

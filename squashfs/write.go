@@ -64,7 +64,7 @@ func (w *Writer) Open() (*FS, error) {
 	start := int64(len(head))
 	return Open(&Assembly{
 		Image: *img, head: head, tail: tail, dataEnd: l.pos,
-		trees: []Tree{{Data: w.w.f}},
+		trees: []Tree{{data: w.w.f}},
 		spans: []span{{pos: start, off: start, size: l.pos - start}},
 	})
 }

@@ -49,10 +49,10 @@ func testTrees(blockSize int) []Tree {
 	base.dir("tmp", fs.ModeSticky|0o777)
 	base.file("etc/passwd", []byte("root:x:0:0::/:\n"))
 	return []Tree{
-		{Name: "nix/store/odd", FS: odd, Root: "."},
-		{Name: "nix/store/script", FS: lone, Root: "script"},
-		{Name: "nix/store/odd again", FS: odd, Root: "."},
-		{Name: ".", FS: base, Root: "."},
+		FileTree("nix/store/odd", odd, "."),
+		FileTree("nix/store/script", lone, "script"),
+		FileTree("nix/store/odd again", odd, "."),
+		FileTree(".", base, "."),
 	}
 }
 
@@ -102,12 +102,12 @@ func TestRoundTrip(t *testing.T) {
 func TestCopyOfImage(t *testing.T) {
 	const blockSize = 4 << 10
 	opts := options(t, "gzip", blockSize)
-	first := write(t, []Tree{{Name: ".", FS: nastyTree(blockSize), Root: "."}}, opts, 0)
+	first := write(t, []Tree{FileTree(".", nastyTree(blockSize), ".")}, opts, 0)
 	fsys, err := Open(bytes.NewReader(first))
 	if err != nil {
 		t.Fatal(err)
 	}
-	second := write(t, []Tree{{Name: ".", FS: fsys, Root: "."}}, opts, 0)
+	second := write(t, []Tree{FileTree(".", fsys, ".")}, opts, 0)
 	if !bytes.Equal(first, second) {
 		t.Error("the image of an image differs from it")
 	}
@@ -140,7 +140,7 @@ func TestIdenticalFilesShareBlocks(t *testing.T) {
 	two.file("c", append(noise(1<<20, 1), 1)) // the same blocks, and a tail
 	opts := options(t, "gzip", 128<<10)
 	var f memFile
-	img, err := Write(t.Context(), &f, []Tree{{Name: "1", FS: one, Root: "."}, {Name: "2", FS: two, Root: "."}}, opts, nil)
+	img, err := Write(t.Context(), &f, []Tree{FileTree("1", one, "."), FileTree("2", two, ".")}, opts, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,13 +213,13 @@ func TestConflicts(t *testing.T) {
 		trees []Tree
 		path  string
 	}{
-		"two files": {[]Tree{{Name: ".", FS: dir(0o755, "a/b"), Root: "."}, {Name: ".", FS: dir(0o755, "a/b"), Root: "."}}, "a/b"},
+		"two files": {[]Tree{FileTree(".", dir(0o755, "a/b"), "."), FileTree(".", dir(0o755, "a/b"), ".")}, "a/b"},
 		"file and directory": {[]Tree{
-			{Name: "x", FS: dir(0o755, "a"), Root: "."}, {Name: "x/a/b", FS: dir(0o755, "c"), Root: "."}}, "x/a"},
-		"modes":     {[]Tree{{Name: "x", FS: dir(0o755), Root: "."}, {Name: "x", FS: dir(0o700), Root: "."}}, "x"},
-		"same tree": {[]Tree{{Name: "x", FS: dir(0o755, "f"), Root: "."}, {Name: "x", FS: dir(0o755, "f"), Root: "."}}, "x/f"},
+			FileTree("x", dir(0o755, "a"), "."), FileTree("x/a/b", dir(0o755, "c"), ".")}, "x/a"},
+		"modes":     {[]Tree{FileTree("x", dir(0o755), "."), FileTree("x", dir(0o700), ".")}, "x"},
+		"same tree": {[]Tree{FileTree("x", dir(0o755, "f"), "."), FileTree("x", dir(0o755, "f"), ".")}, "x/f"},
 		"file as place": {[]Tree{
-			{Name: "x", FS: dir(0o755, "f"), Root: "f"}, {Name: "x/y", FS: dir(0o755), Root: "."}}, "x"},
+			FileTree("x", dir(0o755, "f"), "f"), FileTree("x/y", dir(0o755), ".")}, "x"},
 	} {
 		var conflict *ConflictError
 		_, err := Write(t.Context(), &memFile{}, test.trees, nil, nil)
@@ -228,7 +228,7 @@ func TestConflicts(t *testing.T) {
 		}
 	}
 	for _, place := range []string{"", "/x", "x/", "a//b", "../x", "a/./b"} {
-		if _, err := Write(t.Context(), &memFile{}, []Tree{{Name: place, FS: dir(0o755), Root: "."}}, nil, nil); err == nil {
+		if _, err := Write(t.Context(), &memFile{}, []Tree{FileTree(place, dir(0o755), ".")}, nil, nil); err == nil {
 			t.Errorf("a tree may lie at %q", place)
 		}
 	}
@@ -237,7 +237,7 @@ func TestConflicts(t *testing.T) {
 func TestImpliedDirectories(t *testing.T) {
 	tree := treeFS{}
 	tree.file("f", []byte("x"))
-	data := write(t, []Tree{{Name: "a/b/f", FS: tree, Root: "f"}}, &Options{ModTime: time.Unix(1e9, 0)}, 0)
+	data := write(t, []Tree{FileTree("a/b/f", tree, "f")}, &Options{ModTime: time.Unix(1e9, 0)}, 0)
 	fsys, err := Open(bytes.NewReader(data))
 	if err != nil {
 		t.Fatal(err)
@@ -305,7 +305,7 @@ func TestObserverSeesTheTreeInOrder(t *testing.T) {
 	tree.file("c/x", nil)
 	tree.file("c!", words(9000, 2))
 	r := &recorder{}
-	write(t, []Tree{{Name: "t", FS: tree, Root: ".", Observer: r}}, options(t, "gzip", 4096), 4)
+	write(t, []Tree{observed(FileTree("t", tree, "."), r)}, options(t, "gzip", 4096), 4)
 	want := ". dr-xr-xr-x \na Lrwxrwxrwx b\nb -r--r--r-- \nc dr-xr-xr-x \nc/x -r--r--r-- \nc! -r--r--r-- \n"
 	if r.log.String() != want || r.size != 19_000 || !r.closed {
 		t.Errorf("saw %d bytes and\n%swant\n%s", r.size, r.log.String(), want)
@@ -324,13 +324,13 @@ func TestFirstErrorByPosition(t *testing.T) {
 	for name, trees := range map[string][]Tree{
 		// It is slow to find out, but its tree comes first.
 		"observer": {
-			{Name: "1", FS: healthy, Root: ".", Observer: &recorder{delay: time.Millisecond, err: bad}},
-			{Name: "2", FS: broken, Root: "."},
+			observed(FileTree("1", healthy, "."), &recorder{delay: time.Millisecond, err: bad}),
+			FileTree("2", broken, "."),
 		},
 		"observer of two": {
-			{Name: "1", FS: healthy, Root: ".", Observer: &recorder{delay: time.Millisecond, failAt: "7", err: bad}},
-			{Name: "2", FS: healthy, Root: ".", Observer: &recorder{err: other}},
-			{Name: "3", FS: broken, Root: "."},
+			observed(FileTree("1", healthy, "."), &recorder{delay: time.Millisecond, failAt: "7", err: bad}),
+			observed(FileTree("2", healthy, "."), &recorder{err: other}),
+			FileTree("3", broken, "."),
 		},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -369,7 +369,7 @@ func TestFailures(t *testing.T) {
 			tree := big()
 			test.change(tree)
 			_, err := Write(t.Context(), &memFile{limit: test.limit},
-				[]Tree{{Name: "x", FS: tree, Root: ".", Observer: &recorder{}}}, options(t, "none", 4096), &Runtime{Workers: 4})
+				[]Tree{observed(FileTree("x", tree, "."), &recorder{})}, options(t, "none", 4096), &Runtime{Workers: 4})
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%s: got %v, want something about %s", name, err, test.want)
 			}
@@ -377,7 +377,7 @@ func TestFailures(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		_, err := Write(ctx, &memFile{}, []Tree{{Name: "x", FS: big(), Root: "."}}, nil, &Runtime{
+		_, err := Write(ctx, &memFile{}, []Tree{FileTree("x", big(), ".")}, nil, &Runtime{
 			Workers: 4,
 			Progress: func(p Progress) {
 				if p.Read > 1_000_000 {
@@ -431,7 +431,7 @@ func TestManyWorkersStayBusy(t *testing.T) {
 			e.newCompressor = func() (codec.Compressor, error) { return sleeper{&busy, &most}, nil }
 			start := time.Now()
 			total := time.Duration(0)
-			if err := e.encode(t.Context(), []Tree{{Name: "x", FS: tree, Root: "."}}, nowhere{}); err != nil {
+			if err := e.encode(t.Context(), []Tree{FileTree("x", tree, ".")}, nowhere{}); err != nil {
 				t.Fatal(err)
 			}
 			// Fragment blocks begin with the first byte of a file, full blocks with any:
@@ -503,7 +503,7 @@ func BenchmarkWrite(b *testing.B) {
 			b.SetBytes(total)
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := Write(b.Context(), &discard{}, []Tree{{Name: "x", FS: fsys, Root: "."}}, opts, nil); err != nil {
+				if _, err := Write(b.Context(), &discard{}, []Tree{FileTree("x", fsys, ".")}, opts, nil); err != nil {
 					b.Fatal(err)
 				}
 			}

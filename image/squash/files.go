@@ -88,7 +88,7 @@ func (st *store) files(ctx context.Context, c *closure.Closure) (fs.FS, error) {
 	known := make(map[string]bool)
 	for _, o := range c.Objects() {
 		if s := st.segments[o.Path]; s != nil {
-			trees = append(trees, squashfs.Tree{Name: o.Path.Base(), Segment: s.Segment, Data: s.data})
+			trees = append(trees, squashfs.SegmentTree(o.Path.Base(), s.Segment, s.data))
 			known[o.Path.Base()] = true
 		}
 	}

@@ -107,7 +107,7 @@ func (st *store) encodeBase(ctx context.Context, t squashfs.Tree, opts *squashfs
 	k := &spool{Writer: w}
 	t.Keep = k
 	err = squashfs.Encode(ctx, []squashfs.Tree{t}, opts, &squashfs.Runtime{Workers: st.rt.Workers})
-	return squashfs.Tree{Name: t.Name, Segment: k.segment, Data: w}, err
+	return squashfs.SegmentTree(t.Name, k.segment, w), err
 }
 
 // A spool keeps a segment as long as it is needed.

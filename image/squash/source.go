@@ -34,7 +34,7 @@ const treeName = "tree"
 
 // files presents a segment as the file system that it was made of.
 func (s *segment) files(ctx context.Context, opts *squashfs.Options) (fs.FS, error) {
-	a, err := squashfs.Assemble(ctx, []squashfs.Tree{{Name: treeName, Segment: s.Segment, Data: s.data}}, opts)
+	a, err := squashfs.Assemble(ctx, []squashfs.Tree{squashfs.SegmentTree(treeName, s.Segment, s.data)}, opts)
 	if err != nil {
 		return nil, err
 	}

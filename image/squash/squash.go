@@ -230,7 +230,9 @@ func (b *build) base(ctx context.Context) (baseTree, error) {
 	record.Squashfs = &b.encoding
 	files, err := b.resolved.Base(ctx, record)
 	hash := narhash.New()
-	return baseTree{squashfs.Tree{Name: ".", FS: files, Root: ".", Observer: hash}, record, hash}, err
+	tree := squashfs.FileTree(".", files, ".")
+	tree.Observer = hash
+	return baseTree{tree, record, hash}, err
 }
 
 // runtime translates what is to be reported, when so many bytes need not be read.

@@ -184,7 +184,7 @@ func (st *store) adopt(ctx context.Context, s *segment) (*segment, error) {
 func (st *store) encode(ctx context.Context, b *build) (int, error) {
 	defer st.fetch(ctx, b)()
 	trees, skipped := st.trees(ctx, b)
-	missing := slices.DeleteFunc(trees, func(t squashfs.Tree) bool { return t.Segment != nil })
+	missing := slices.DeleteFunc(trees, func(t squashfs.Tree) bool { return t.Segment() != nil })
 	return len(missing), squashfs.Encode(ctx, missing, &st.opts, b.runtime(st.rt, skipped))
 }
 
@@ -193,19 +193,19 @@ func (st *store) encode(ctx context.Context, b *build) (int, error) {
 func (st *store) trees(ctx context.Context, b *build) (trees []squashfs.Tree, skipped int64) {
 	for _, o := range b.objects {
 		if s := st.segments[o.Path]; s != nil {
-			trees = append(trees, squashfs.Tree{Name: place(o.Path), Segment: s.Segment, Data: s.data})
+			trees = append(trees, squashfs.SegmentTree(place(o.Path), s.Segment, s.data))
 			skipped += o.NARSize
 			continue
 		}
-		t := squashfs.Tree{Name: place(o.Path), FS: b.files, Root: o.Path.Base()}
+		t := squashfs.FileTree(place(o.Path), b.files, o.Path.Base())
+		remote := b.remote([]closure.Object{o})
+		if remote {
+			t = squashfs.NodeTree(place(o.Path), fetched{b.fetch.Tree(o.Path)})
+		}
 		if st.cache != nil {
 			k := &keeper{st: st, o: o}
 			st.keepers = append(st.keepers, k)
 			t.Keep = k
-		}
-		remote := b.remote([]closure.Object{o})
-		if remote {
-			t.Nodes = fetched{b.fetch.Tree(o.Path)}
 		}
 		var watching closure.Observers
 		if st.cache != nil || remote || !st.rt.SkipVerify {
