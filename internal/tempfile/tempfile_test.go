@@ -3,7 +3,10 @@ package tempfile
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 )
@@ -64,5 +67,36 @@ func TestOnlyTheDeadAreSwept(t *testing.T) {
 	}
 	if removed := Sweep(dir, prefix, os.Geteuid()); !slices.Equal(removed, []string{live.Name()}) {
 		t.Errorf("removed %q", removed)
+	}
+}
+
+// Only one at a time has a lock, and nothing is left of it.
+func TestLock(t *testing.T) {
+	dir := t.TempDir()
+	var holders, most atomic.Int32
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 50 {
+				unlock, err := Lock(filepath.Join(dir, "lock"))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if n := holders.Add(1); n > most.Load() {
+					most.Store(n)
+				}
+				runtime.Gosched()
+				holders.Add(-1)
+				unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if most.Load() != 1 {
+		t.Errorf("%d had it", most.Load())
+	}
+	if list, err := os.ReadDir(dir); err != nil || len(list) > 0 {
+		t.Errorf("left %v, %v", list, err)
 	}
 }

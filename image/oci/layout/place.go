@@ -24,7 +24,7 @@ func OpenPlace(dir string) (*Place, error) {
 	}
 	_, err := os.Lstat(dir)
 	p := &Place{dir: dir, ours: errors.Is(err, fs.ErrNotExist)}
-	if err := os.MkdirAll(BlobDir(dir), 0o777); err != nil {
+	if err := inDir(BlobDir(dir), func() error { return nil }); err != nil {
 		return nil, failed(dir, err)
 	}
 	return p, nil
@@ -61,7 +61,11 @@ type Blob struct {
 
 // Create begins a layer.
 func (p *Place) Create() (*Blob, error) {
-	f, err := tempfile.Create(BlobDir(p.dir), tempPrefix, "", 0o666)
+	var f *os.File
+	err := inDir(BlobDir(p.dir), func() (err error) {
+		f, err = tempfile.Create(BlobDir(p.dir), tempPrefix, "", 0o666)
+		return err
+	})
 	if err != nil {
 		return nil, failed(p.dir, err)
 	}

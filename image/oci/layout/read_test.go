@@ -70,7 +70,7 @@ func tarLayer(t testing.TB, entries ...entry) v1.Layer {
 		}
 	}
 	w.Close()
-	return static.NewLayer(b.Bytes(), "application/vnd.layout.image.layer.v1.tar")
+	return static.NewLayer(b.Bytes(), "application/vnd.oci.image.layer.v1.tar")
 }
 
 // storeLayers has another library write a layout.
@@ -155,7 +155,7 @@ func TestOpenRefuses(t *testing.T) {
 		"a file as a directory":  tarLayer(t, entry{tar.TypeReg, "a", "x"}, entry{tar.TypeReg, "a/b", "x"}),
 		"a link to nothing":      tarLayer(t, entry{tar.TypeLink, "a", "b"}),
 		"a link to a directory":  tarLayer(t, entry{tar.TypeDir, "b/", ""}, entry{tar.TypeLink, "a", "b"}),
-		"a layer that is no tar": static.NewLayer(bytes.Repeat([]byte("no tar "), 100), "application/vnd.layout.image.layer.v1.tar"),
+		"a layer that is no tar": static.NewLayer(bytes.Repeat([]byte("no tar "), 100), "application/vnd.oci.image.layer.v1.tar"),
 	} {
 		s, err := layout.Open(storeLayers(t, layer), "")
 		if err != nil {

@@ -3,7 +3,6 @@ package layout
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,55 +10,15 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/nix2img/nix2img/internal/ctxio"
 	"github.com/nix2img/nix2img/internal/par"
 	"github.com/nix2img/nix2img/internal/tempfile"
 )
-
-// Files of a layout: image-spec, image-layout.md.
-const (
-	layoutName = "oci-layout"
-	layoutData = `{"imageLayoutVersion":"1.0.0"}`
-	indexName  = "index.json"
-)
-
-// TagAnnotation is the annotation of an image in a layout that has its tag.
-const TagAnnotation = "org.opencontainers.image.ref.name"
-
-// tempPrefix begins the names of files in a layout that are not complete.
-const tempPrefix = tempfile.Prefix
-
-// Sweep removes what dead processes of the user uid have left in the layout in dir: files that were not complete.
-func Sweep(dir string, uid int) {
-	for _, dir := range []string{dir, BlobDir(dir)} {
-		tempfile.Sweep(dir, tempPrefix, uid)
-	}
-}
-
-// A Error reports a directory in which there is something else than a layout,
-// or which cannot be read or written.
-type Error struct {
-	Dir string
-	Err error
-}
-
-func (e *Error) Error() string { return fmt.Sprintf("layout %s: %v", e.Dir, e.Err) }
-func (e *Error) Unwrap() error { return e.Err }
-
-// failed makes a [*Error] of an error that may be nil.
-func failed(dir string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &Error{dir, err}
-}
 
 // Written tells what was written.
 type Written struct {
@@ -68,9 +27,6 @@ type Written struct {
 	Kept   int   // those that were there
 	Reused int64 // their bytes
 }
-
-// BlobDir returns the folder of a layout that has the blobs.
-func BlobDir(dir string) string { return filepath.Join(dir, "blobs", "sha256") }
 
 // writers is how many blobs are compared or written at a time.
 const writers = 4
@@ -84,8 +40,7 @@ const writers = 4
 // when they were made (see [Place]) get but their names.
 // The index is written last: until then, the layout is what it was.
 func Write(ctx context.Context, dir, tag string, img v1.Image) (*Written, error) {
-	index, err := readIndex(dir)
-	if err != nil {
+	if _, err := readIndex(dir); err != nil { // before anything is written
 		return nil, err
 	}
 	d, err := describe(img, tag)
@@ -95,9 +50,6 @@ func Write(ctx context.Context, dir, tag string, img v1.Image) (*Written, error)
 	manifest, err := img.RawManifest()
 	if err != nil {
 		return nil, err
-	}
-	if err := os.MkdirAll(BlobDir(dir), 0o777); err != nil {
-		return nil, failed(dir, err)
 	}
 	done := new(Written)
 	put := func(ctx context.Context, l v1.Layer) (w Written, err error) { return putBlob(ctx, dir, l) }
@@ -110,17 +62,15 @@ func Write(ctx context.Context, dir, tag string, img v1.Image) (*Written, error)
 		done.Kept += w.Kept
 		done.Reused += w.Reused
 	}
-	data, err := json.Marshal(addTo(index, d))
-	if err != nil {
-		return nil, err
+	_, err = putFile(ctx, filepath.Join(BlobDir(dir), d.Digest.Hex), bytes.NewReader(manifest))
+	if err == nil {
+		_, err = putFile(ctx, filepath.Join(dir, layoutName), strings.NewReader(layoutData))
 	}
-	for _, f := range []struct {
-		dir, name string
-		data      []byte
-	}{{BlobDir(dir), d.Digest.Hex, manifest}, {dir, layoutName, []byte(layoutData)}, {dir, indexName, data}} {
-		if _, err := putFile(ctx, f.dir, f.name, bytes.NewReader(f.data)); err != nil {
-			return nil, failed(dir, err)
-		}
+	if err == nil {
+		err = updateIndex(ctx, dir, d)
+	}
+	if err != nil {
+		return nil, failed(dir, err)
 	}
 	return done, nil
 }
@@ -174,61 +124,6 @@ func blobs(img v1.Image) iter.Seq2[v1.Layer, error] {
 	}
 }
 
-// readIndex reads the index of a layout, which is empty if there is none yet.
-func readIndex(dir string) (*v1.IndexManifest, error) {
-	empty := &v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex}
-	list, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return empty, nil
-	}
-	if err != nil {
-		return nil, failed(dir, err)
-	}
-	has := func(name string) bool {
-		return slices.ContainsFunc(list, func(e fs.DirEntry) bool { return e.Name() == name })
-	}
-	if !has(indexName) {
-		for _, e := range list {
-			if e.Name() != "blobs" && e.Name() != layoutName { // an interrupted build has left these
-				return nil, &Error{dir, errors.New("it has other files in it: " + e.Name())}
-			}
-		}
-		return empty, nil
-	}
-	f, err := os.Open(filepath.Join(dir, indexName))
-	if err != nil {
-		return nil, failed(dir, err)
-	}
-	defer f.Close()
-	index, err := v1.ParseIndexManifest(io.LimitReader(f, maxManifest))
-	if err != nil {
-		return nil, &Error{dir, fmt.Errorf("%s: %w", indexName, err)}
-	}
-	if index.SchemaVersion != 2 {
-		return nil, &Error{dir, fmt.Errorf("%s has schema version %d", indexName, index.SchemaVersion)}
-	}
-	return index, nil
-}
-
-// maxManifest is how many bytes a manifest or an index has at most: as registries have it.
-const maxManifest = 4 << 20
-
-// addTo puts an image into an index.
-func addTo(index *v1.IndexManifest, d *v1.Descriptor) *v1.IndexManifest {
-	tag := d.Annotations[TagAnnotation]
-	index.Manifests = slices.DeleteFunc(index.Manifests, func(o v1.Descriptor) bool {
-		if o.Annotations[TagAnnotation] != tag {
-			return false
-		}
-		if o.Platform == nil || d.Platform == nil {
-			return tag != "" || o.Digest == d.Digest
-		}
-		return o.Platform.Equals(*d.Platform)
-	})
-	index.Manifests = append(index.Manifests, *d)
-	return index
-}
-
 // putBlob writes a blob to a layout if it is not there.
 func putBlob(ctx context.Context, dir string, l v1.Layer) (Written, error) {
 	digest, err := l.Digest()
@@ -252,7 +147,7 @@ func putBlob(ctx context.Context, dir string, l v1.Layer) (Written, error) {
 		return Written{}, err
 	}
 	defer r.Close()
-	n, err := putFile(ctx, BlobDir(dir), digest.Hex, r)
+	n, err := putFile(ctx, name, r)
 	if err == nil && n != size {
 		err = fmt.Errorf("blob %s has %d bytes instead of %d", digest, n, size)
 	}
@@ -278,8 +173,12 @@ func hasBlob(ctx context.Context, name string, digest v1.Hash, size int64) (bool
 }
 
 // putFile writes a file, which appears when it is complete.
-func putFile(ctx context.Context, dir, name string, r io.Reader) (n int64, err error) {
-	f, err := tempfile.NewFile(filepath.Join(dir, name), 0o666)
+func putFile(ctx context.Context, name string, r io.Reader) (n int64, err error) {
+	var f *tempfile.File
+	err = inDir(filepath.Dir(name), func() (err error) {
+		f, err = tempfile.NewFile(name, 0o666)
+		return err
+	})
 	if err != nil {
 		return 0, err
 	}
@@ -290,37 +189,16 @@ func putFile(ctx context.Context, dir, name string, r io.Reader) (n int64, err e
 	return n, f.Commit()
 }
 
-// Manifest returns the manifest of an image in a layout.
-// The image is named DIR or DIR:TAG; arch is Go's name of its architecture, and may be empty.
-func Manifest(name, arch string) (*v1.Manifest, error) {
-	dir, tag := name, ""
-	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
-		dir, tag, _ = strings.Cut(name, ":")
-	}
-	if _, err := os.Stat(filepath.Join(dir, indexName)); err != nil {
-		return nil, failed(dir, err)
-	}
-	index, err := readIndex(dir)
-	if err != nil {
-		return nil, err
-	}
-	for _, d := range slices.Backward(index.Manifests) {
-		if tag != "" && d.Annotations[TagAnnotation] != tag || !d.MediaType.IsImage() {
-			continue
+// inDir makes a directory, and then a file in it.
+// Another build that gives up may remove the directory in between, as long as it is empty.
+func inDir(dir string, create func() error) (err error) {
+	for range 100 {
+		if err = os.MkdirAll(dir, 0o777); err == nil {
+			err = create()
 		}
-		if arch != "" && d.Platform != nil && d.Platform.Architecture != arch {
-			continue
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
-		f, err := os.Open(filepath.Join(BlobDir(dir), d.Digest.Hex))
-		if err != nil {
-			return nil, failed(dir, err)
-		}
-		defer f.Close()
-		m, err := v1.ParseManifest(io.LimitReader(f, maxManifest))
-		if err != nil {
-			return nil, &Error{dir, fmt.Errorf("manifest %s: %w", d.Digest, err)}
-		}
-		return m, nil
 	}
-	return nil, &Error{dir, errors.New("there is no such image")}
+	return err
 }
