@@ -1,10 +1,20 @@
 // Package gpu finds out what a file tree needs of a GPU and its driver,
 // and says beforehand on which GPUs, and with which driver, its programs will run.
 //
-// It works in two steps. [Inspect] reads a tree, a store path for instance.
-// Its [Facts] follow from the tree alone, and can be kept.
+// It works in two steps. [Inspector] looks at a tree, a store path for instance; package inspect says how.
+// The [Facts] that it finds follow from the tree alone, and can be kept.
 // [New] takes the facts of all trees of an image, and where each tree lies, and makes a [Report] of them.
 // [Report.Check] compares that with GPUs and a driver.
+//
+// # Types
+//
+// Most types of this package are there to be read as JSON, by people and programs. There are three documents:
+//
+//	Facts    of one tree, in caches        File, Link, Code, Container and what they have in them
+//	Report   of an image, by "gpu --json"  Library, Need, Lookup, CUDAVersion, Compiler, Suspect, ...
+//	         with its Summary, which is in the build record, and the Verdict
+//
+// To use the package from Go, [Inspect] or [Inspector], [New], [ParseTarget], [ParseDriver] and [Report.Check] are enough.
 //
 // # CUDA fat binaries
 //
