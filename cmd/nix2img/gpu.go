@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"slices"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/gpu"
 	"github.com/nix2img/nix2img/image/oci/layout"
 	"github.com/nix2img/nix2img/image/squash"
@@ -25,6 +27,7 @@ type gpuLooker struct {
 	caching caching
 	check   gpuCheck
 	arch    string
+	nv      string
 	asJSON  bool
 }
 
@@ -43,9 +46,13 @@ The layers of the last three are unpacked into a temporary file.
 
 With --for, the command fails with exit code 6 if the programs will not run on one of the GPUs:
 some library has no code for it. It warns if the driver has to compile that first (JIT),
-and if the code cannot be seen, as with programs that compile it themselves.
-A GPU is the name of a product (A100, H100, RTX 4090, Orin, MI250X), a compute capability
-(8.0 or sm_80), or gfx90a. With --driver, it also fails if the driver is too old.
+if the code cannot be seen, as with programs that compile it themselves, and if GPU, driver or CUDA
+are later than what this version of nix2img knows. What has no GPU code at all fails, too,
+unless --nv no says that this is meant.
+A GPU is the name of a product as nvidia-smi, rocm-smi, Slurm or a shop has it (A100, RTX 4090,
+"NVIDIA H100 80GB HBM3", MI250X), a compute capability (8.0 or sm_80), or gfx90a.
+With --driver, it also fails if the driver is too old, or too new for the GPU.
+A library that no program loads, a profiler, or one that --waive names, fails nothing.
 
 In the table, SASS is machine code of NVIDIA GPUs, PTX is compiled by the driver, HIP is
 machine code of AMD GPUs. Numbers count containers, of which each source file has one.
@@ -67,6 +74,7 @@ with kind (sass, ptx, lto, hip), target, and the counts sections (as cuobjdump) 
 	g.caching.addDirFlag(f)
 	f.IntVarP(&g.source.jobs, "jobs", "j", 0, "use `N` cores, which never changes the output (default: all)")
 	f.StringVar(&g.arch, "arch", "", "the CPU's `ARCH`, Go's name, of an OCI image for several")
+	f.StringVar(&g.nv, "nv", "auto", "with no as `WHEN`: what has no GPU code is meant to run on the CPU")
 	f.BoolVar(&g.asJSON, "json", false, "print JSON")
 	for _, dir := range []string{"store", "cache"} {
 		cmd.MarkFlagDirname(dir)
@@ -82,6 +90,11 @@ type gpuResult struct {
 }
 
 func (g *gpuLooker) run(ctx context.Context) error {
+	if nv, err := parseChoice("--nv", g.nv); err != nil {
+		return err
+	} else if g.check.demand.CPU = nv == image.No; g.check.demand.CPU && !g.check.any() && len(g.check.targetNames) == 0 {
+		return usagef("--nv no: there is no --for that needs it")
+	}
 	if err := g.check.parse(); err != nil {
 		return err
 	}
@@ -238,13 +251,13 @@ type gpuCheck struct {
 	targetNames []string
 	driverName  string
 
-	targets []*gpu.Target
-	driver  gpu.Driver
+	demand gpu.Demand
 }
 
 func (c *gpuCheck) addFlags(f *pflag.FlagSet) {
 	f.StringSliceVar(&c.targetNames, "for", nil, "fail if it will not run on these `GPU`s: A100, sm_120, gfx90a, ... (commas between)")
-	f.StringVar(&c.driverName, "driver", "", "suppose an NVIDIA driver of this `VERSION`, such as 535.54.03")
+	f.StringVar(&c.driverName, "driver", "", "suppose an NVIDIA driver of this `VERSION`, such as 535.54.03, or branch, R535")
+	f.StringSliceVar(&c.demand.Waive, "waive", nil, "let libraries of this `NAME` not decide, such as 'libcupti*' (commas between)")
 }
 
 // parse judges the flags.
@@ -254,26 +267,34 @@ func (c *gpuCheck) parse() error {
 		if err != nil {
 			return usagef("--for: %w", err)
 		}
-		c.targets = append(c.targets, t)
+		c.demand.Targets = append(c.demand.Targets, t)
 	}
 	if c.driverName != "" {
 		var err error
-		if c.driver, err = gpu.ParseDriver(c.driverName); err != nil {
+		if c.demand.Driver, err = gpu.ParseDriver(c.driverName); err != nil {
 			return usagef("--driver: %w", err)
 		}
+	}
+	for _, pattern := range c.demand.Waive {
+		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+			return usagef("--waive %q: not a pattern for a file's name", pattern)
+		}
+	}
+	if len(c.demand.Waive) > 0 && !c.any() {
+		return usagef("--waive: there is no --for or --driver that a library could fail")
 	}
 	return nil
 }
 
 // any reports whether there is something to compare with.
-func (c *gpuCheck) any() bool { return len(c.targets) > 0 || c.driver != "" }
+func (c *gpuCheck) any() bool { return c.demand.Accepts() }
 
 // verdict compares. It is nil if there is nothing to compare with.
 func (c *gpuCheck) verdict(r *gpu.Report) *gpu.Verdict {
 	if !c.any() {
 		return nil
 	}
-	return r.Check(c.targets, c.driver)
+	return r.Check(&c.demand)
 }
 
 // targetError is an image that will not run where it is to.
@@ -288,24 +309,26 @@ func (c *gpuCheck) judge(u *ui, v *gpu.Verdict) error {
 		return nil
 	}
 	var failed []string
-	var first *gpu.TargetVerdict
+	var rebuild, cpu bool
 	for i := range v.Targets {
 		t := &v.Targets[i]
 		switch t.Outcome {
 		case gpu.WillFail:
-			if first == nil {
-				first = t
-			}
-			failed = append(failed, t.Name())
+			failed = append(failed, fmt.Sprintf("%s: %s", t.Name(), reasonText(t)))
+			rebuild = rebuild || t.Target != nil && strings.HasPrefix(t.Target.Code, "sm_") && t.Reasons[0].Path != ""
+			cpu = cpu || t.Reasons[0].Path == "" && strings.HasPrefix(t.Reasons[0].Text, "no GPU code")
 		case gpu.JITOnly, gpu.Unknown:
 			u.warnf("%s: %s: %s", t.Name(), outcomeText(t), reasonText(t))
 		}
 	}
-	if first == nil {
+	if failed == nil {
 		return nil
 	}
-	err := &targetError{fmt.Errorf("will not run on %s: %s", strings.Join(failed, ", "), reasonText(first))}
-	if t := first.Target; t != nil && strings.HasPrefix(t.Code, "sm_") && first.Reasons[0].Path != "" {
+	err := &targetError{fmt.Errorf("will not run on %s", strings.Join(failed, "; nor on "))}
+	switch {
+	case cpu:
+		return withHint(err, "in nixpkgs, config.cudaSupport or rocmSupport has packages built for GPUs; --nv no says that it is meant to run on the CPU")
+	case rebuild:
 		return withHint(err, "in nixpkgs, config.cudaCapabilities says what libraries are compiled for; prebuilt ones have what their version has")
 	}
 	return err
@@ -330,6 +353,9 @@ func reasonText(t *gpu.TargetVerdict) string {
 	text := r.Text
 	if r.Path != "" {
 		text = r.Path + ": " + text
+	}
+	if r.ReachedBy != "" && r.ReachedBy != r.Path {
+		text += ", and " + shortPath(r.ReachedBy) + " loads it"
 	}
 	n := 0
 	for _, other := range t.Reasons[1:] {

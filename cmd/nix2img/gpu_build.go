@@ -31,6 +31,7 @@ func (g *gpuUse) parse() (use image.GPU, err error) {
 	if use.ROCm, err = parseChoice("--rocm", g.rocm); err != nil {
 		return use, err
 	}
+	g.check.demand.CPU = use.NV == image.No
 	return use, g.check.parse()
 }
 

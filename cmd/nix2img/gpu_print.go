@@ -38,10 +38,10 @@ func (res *gpuResult) printSummary(out io.Writer) {
 			t := &res.Verdict.Targets[i]
 			name := t.Name()
 			if res.Verdict.Driver != "" {
-				name += ", driver " + string(res.Verdict.Driver)
+				name += ", driver " + res.Verdict.Driver.String()
 			}
 			if t.Target == nil {
-				name = "driver " + string(res.Verdict.Driver)
+				name = "driver " + res.Verdict.Driver.String()
 			}
 			field(name, "%s", outcomeText(t))
 			for _, text := range shownReasons(t) {
@@ -64,7 +64,7 @@ func (res *gpuResult) printSummary(out io.Writer) {
 	var versions []string
 	for _, c := range res.CUDA {
 		version := c.Version.String()
-		if c.From == gpu.FromName && c.Version.Major >= 12 {
+		if c.From == gpu.FromNeed || c.From == gpu.FromName && c.Version.Major >= 12 {
 			version = strconv.Itoa(c.Version.Major)
 		}
 		versions = append(versions, fmt.Sprintf("%s (by %s)", version, evidence(c)))
@@ -83,8 +83,11 @@ func (res *gpuResult) printSummary(out io.Writer) {
 	} else if len(s.SASS) > 0 {
 		field("later GPUs", "will fail: not every library has PTX")
 	}
-	if d := res.Driver; d.Native != "" {
+	switch d := res.Driver; {
+	case d.Native != "":
 		field("driver", "%s or later; code for the very GPU runs from %s on", d.Native, d.Minimum)
+	case d.Minimum != "":
+		field("driver", "%s or later runs code for the very GPU", d.Minimum)
 	}
 	if res.Driver.Compat != "" {
 		field("", "cuda_compat brings %s, for GPUs of data centres", res.Driver.Compat)
@@ -121,6 +124,9 @@ func shownReasons(t *gpu.TargetVerdict) []string {
 		if r.Path != "" {
 			text = shortPath(r.Path) + " " + text
 		}
+		if r.ReachedBy != "" && r.ReachedBy != r.Path {
+			text += " (" + shortPath(r.ReachedBy) + " loads it)"
+		}
 		texts = append(texts, text)
 	}
 	if n := len(texts); n > most {
@@ -145,6 +151,8 @@ func evidence(c gpu.CUDAVersion) string {
 	switch c.From {
 	case gpu.FromFile, gpu.FromName:
 		return path.Base(c.Path)
+	case gpu.FromNeed:
+		return "what " + path.Base(c.Path) + " needs"
 	case gpu.FromStore:
 		return shortPath(c.Path)
 	}

@@ -63,7 +63,7 @@ func TestSmall(t *testing.T) {
 	if files < 100 || r.Arch != "amd64" || r.Use != gpu.UseNone || len(r.Libraries)+len(r.Lookups)+len(r.Suspects)+len(r.CUDA) > 0 {
 		t.Errorf("%d files, %+v", files, r)
 	}
-	if v := r.Check([]*gpu.Target{target(t, "H100"), target(t, "MI300X")}, "450.80.02"); v.Outcome != gpu.Runs {
+	if v := r.Check(&gpu.Demand{Targets: []*gpu.Target{target(t, "H100"), target(t, "MI300X")}, Driver: "450.80.02", CPU: true}); v.Outcome != gpu.Runs {
 		t.Errorf("%+v", v)
 	}
 }

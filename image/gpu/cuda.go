@@ -9,18 +9,44 @@ import (
 	"strings"
 )
 
-// Driver is the version of an NVIDIA driver for Linux, such as "535.54.03". It is empty if not known.
+// Driver is the version of an NVIDIA driver for Linux, such as "535.54.03",
+// or only its branch, such as "535": any driver of that. It is empty if not known.
 type Driver string
 
-// ParseDriver returns the driver of a version that nvidia-smi prints: two or three numbers with dots between them.
+// ParseDriver returns the driver of a version that nvidia-smi prints, two or three numbers with dots between them,
+// or of a branch: "535" or "R535".
 func ParseDriver(s string) (Driver, error) {
+	if m := driverBranch.FindStringSubmatch(s); m != nil {
+		return Driver(m[1]), nil
+	}
 	if !driverVersion.MatchString(s) {
-		return "", fmt.Errorf("%q is not a driver's version such as 535.54.03", s)
+		return "", fmt.Errorf("%q is not a driver's version such as 535.54.03, nor a branch such as R535", s)
 	}
 	return Driver(s), nil
 }
 
-var driverVersion = regexp.MustCompile(`^[0-9]{3,4}\.[0-9]{1,3}(\.[0-9]{1,3})?$`)
+var (
+	driverVersion = regexp.MustCompile(`^[0-9]{3,4}\.[0-9]{1,3}(\.[0-9]{1,3})?$`)
+	driverBranch  = regexp.MustCompile(`^[rR]?([0-9]{3,4})$`)
+)
+
+// String returns the version, or a branch as "R535".
+func (d Driver) String() string {
+	if d == "" || d.exact() {
+		return string(d)
+	}
+	return "R" + string(d)
+}
+
+// exact reports whether more than the branch is known.
+func (d Driver) exact() bool { return strings.Contains(string(d), ".") }
+
+// branch returns the first number.
+func (d Driver) branch() int {
+	number, _, _ := strings.Cut(string(d), ".")
+	n, _ := strconv.Atoi(number)
+	return n
+}
 
 // Compare returns -1, 0 or 1.
 func (d Driver) Compare(o Driver) int {
@@ -40,69 +66,6 @@ func (d Driver) Compare(o Driver) int {
 	return 0
 }
 
-// releases are the releases of CUDA, by NVIDIA's release notes and page on compatibility.
-// Native is the first driver that knows all of a release, which a release of the same major version
-// and code for the GPU do not need: they run from the floor on.
-// There has been no 12.7, but drivers and PTX of it.
-var releases = []struct {
-	cuda, isa     Version
-	native, floor Driver
-}{
-	{Version{11, 0}, Version{7, 0}, "450.36.06", "450.80.02"},
-	{Version{11, 1}, Version{7, 1}, "455.23", "450.80.02"},
-	{Version{11, 2}, Version{7, 2}, "460.27", "450.80.02"},
-	{Version{11, 3}, Version{7, 3}, "465.19.01", "450.80.02"},
-	{Version{11, 4}, Version{7, 4}, "470.42", "450.80.02"},
-	{Version{11, 5}, Version{7, 5}, "495.29.05", "450.80.02"},
-	{Version{11, 6}, Version{7, 6}, "510.39", "450.80.02"},
-	{Version{11, 7}, Version{7, 7}, "515.43.04", "450.80.02"},
-	{Version{11, 8}, Version{7, 8}, "520.61.05", "450.80.02"},
-	{Version{12, 0}, Version{8, 0}, "525.60.13", "525.60.13"},
-	{Version{12, 1}, Version{8, 1}, "530.30.02", "525.60.13"},
-	{Version{12, 2}, Version{8, 2}, "535.54.03", "525.60.13"},
-	{Version{12, 3}, Version{8, 3}, "545.23.06", "525.60.13"},
-	{Version{12, 4}, Version{8, 4}, "550.54.14", "525.60.13"},
-	{Version{12, 5}, Version{8, 5}, "555.42.02", "525.60.13"},
-	{Version{12, 6}, Version{8, 5}, "560.28.03", "525.60.13"},
-	{Version{12, 8}, Version{8, 7}, "570.26", "525.60.13"},
-	{Version{12, 9}, Version{8, 8}, "575.51.03", "525.60.13"},
-	{Version{13, 0}, Version{9, 0}, "580.65.06", "580.65.06"},
-	{Version{13, 1}, Version{9, 1}, "590.44.01", "580.65.06"},
-	{Version{13, 2}, Version{9, 1}, "595.45.04", "580.65.06"}, // at least 9.1
-}
-
-// toolkit returns the first release that knows a version of PTX. It is zero if none does.
-// PTX older than CUDA 11 counts as of CUDA 11.0.
-func toolkit(isa Version) Version {
-	for _, r := range releases {
-		if isa.Compare(r.isa) <= 0 {
-			return r.cuda
-		}
-	}
-	return Version{}
-}
-
-// drivers returns the first driver for all of a release of CUDA,
-// and the first that runs its programs if they have code for the GPU. They are empty if not known.
-func drivers(cuda Version) (native, floor Driver) {
-	for _, r := range releases {
-		if cuda.Compare(r.cuda) <= 0 {
-			return r.native, r.floor
-		}
-	}
-	return "", ""
-}
-
-// driverCUDA returns the release of CUDA, and the version of PTX, that a driver knows.
-func driverCUDA(d Driver) (cuda, isa Version) {
-	for _, r := range releases {
-		if d.Compare(r.native) >= 0 {
-			cuda, isa = r.cuda, r.isa
-		}
-	}
-	return cuda, isa
-}
-
 // Evidence is what a version of CUDA is known from, the best first.
 type Evidence string
 
@@ -110,7 +73,8 @@ type Evidence string
 const (
 	FromFile  Evidence = "file"   // name of a file, libcudart.so.12.5.39
 	FromStore Evidence = "store"  // name of a store path, cuda_cudart-12.2.140
-	FromName  Evidence = "soname" // name that is loaded, libcudart.so.11.0: of CUDA 12 and later it has only the major version
+	FromName  Evidence = "soname" // name under which a library is loaded, libcudart.so.12: the major version alone from CUDA 12 on
+	FromNeed  Evidence = "needed" // name of a library that a file needs (DT_NEEDED), be it there or not: likewise
 	FromPTX   Evidence = "ptx"    // version of PTX: CUDA may be later
 )
 

@@ -31,7 +31,7 @@
 //	 6  u16 bytes: 16            8  u64 bytes of the payload, with padding
 //	 8  u64 bytes of entries    24  u16, u16 minor and major: of PTX's instruction set
 //	                            28  u32 target: 90 is sm_90
-//	                            40  u64 flags: 0x100000 is the "a" of sm_90a
+//	                            40  u64 flags: 0x100000 is the "a" of sm_90a, 0x8000 zstd
 //
 // Payloads may be compressed; the targets can be listed without expanding them.
 // A container belongs to one source file. When it is loaded, the driver takes

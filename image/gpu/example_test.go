@@ -25,7 +25,7 @@ func Example() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		verdict := report.Check([]*gpu.Target{target}, "")
+		verdict := report.Check(&gpu.Demand{Targets: []*gpu.Target{target}})
 		fmt.Println(name, verdict.Outcome)
 		for _, reason := range verdict.Targets[0].Reasons {
 			fmt.Println(" ", reason.Text)

@@ -8,7 +8,7 @@ import (
 )
 
 // FactsVersion is the version of what [Inspector] finds, and of how [Facts] are written as JSON.
-const FactsVersion = 1
+const FactsVersion = 2
 
 // Facts are what [Inspector] finds in one tree.
 // They follow from the tree alone, so they can be kept as long as the tree stays as it is:
@@ -54,7 +54,11 @@ const (
 	HSACO  Format = "hsaco"  // ELF file for an AMD GPU
 	Bundle Format = "bundle" // ROCm bundle, alone
 	KDB    Format = "kdb"    // data base of kernels, of MIOpen
-	Other  Format = "other"  // named like one of these, but something else
+	// Tensile names the kernels that rocBLAS and its kin have for a GPU, which its own name tells.
+	Tensile Format = "tensile"
+	// Libdevice is CUDA's library for compilers that make code at run time.
+	Libdevice Format = "libdevice"
+	Other     Format = "other" // named like one of these, but something else
 )
 
 // File is a file that has to do with programs or GPUs.
@@ -102,6 +106,8 @@ type Code struct {
 	Sections int `json:"sections"`
 	// File counts entries in the whole file. Some libraries keep most of them elsewhere.
 	File int `json:"file"`
+	// Zstd counts those of them that are compressed with zstd, as nvcc does from CUDA 12.8 on.
+	Zstd int `json:"zstd,omitzero"`
 }
 
 // Container counts containers, or bundles, that have entries for the same targets.

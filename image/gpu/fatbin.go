@@ -26,6 +26,7 @@ const (
 	emptyCubin = 1280
 	smallCubin = 2048
 
+	flagZstd         = 0x8000   // the payload is compressed with zstd
 	flagArchSpecific = 0x100000 // the "a" of sm_90a
 )
 
@@ -62,7 +63,7 @@ func (s *scanner) fatbin(at int64) (stop int64, err error) {
 			return 0, nil
 		}
 		flags := binary.LittleEndian.Uint64(e[40:])
-		code := entry{target: smName(sm, flags&flagArchSpecific != 0)}
+		code := entry{target: smName(sm, flags&flagArchSpecific != 0), zstd: int(flags & flagZstd / flagZstd)}
 		switch binary.LittleEndian.Uint16(e) {
 		case 1:
 			code.kind = PTXCode

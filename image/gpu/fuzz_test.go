@@ -53,6 +53,6 @@ func fuzz(name, section string) func(t *testing.T, data []byte) {
 		if err := json.Unmarshal(text, again); err != nil || !reflect.DeepEqual(again, facts) {
 			t.Errorf("through JSON: %+v, %v, was %+v", again, err, facts)
 		}
-		gpu.New([]gpu.Tree{{At: "/", Facts: facts}}).Check(nil, "535.54.03")
+		gpu.New([]gpu.Tree{{At: "/", Facts: facts}}).Check(&gpu.Demand{Driver: "535.54.03"})
 	}
 }

@@ -122,7 +122,7 @@ func interesting(n *inspect.Node) *File {
 	if strings.HasPrefix(string(n.Head), elf.Magic) {
 		return &File{Format: ELF}
 	}
-	if format, ok := looseNames[path.Ext(n.Path)]; ok {
+	if format, ok := namedFormat(n.Path); ok {
 		return &File{Format: format}
 	}
 	return nil
@@ -134,7 +134,7 @@ func (s *scanner) head(f *File) (more bool, err error) {
 	switch f.Format {
 	case ELF:
 		return s.elf(f)
-	case KDB:
+	case KDB, Tensile, Libdevice:
 		return false, nil
 	case PTX:
 		head := make([]byte, min(s.size, 64<<10))

@@ -3,6 +3,8 @@ package gpu
 import (
 	"bytes"
 	"cmp"
+	"path"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -12,6 +14,22 @@ import (
 // looseNames are the endings of files that hold GPU code outside of programs and libraries.
 var looseNames = map[string]Format{
 	".cubin": Cubin, ".fatbin": Fatbin, ".ptx": PTX, ".hsaco": Bundle, ".co": Bundle, ".kdb": KDB,
+}
+
+// tensileList is the name of a file that says which kernels rocBLAS, hipBLASLt and their kin have for a GPU.
+var tensileList = regexp.MustCompile(`^TensileLibrary(?:_lazy)?_(gfx[0-9a-f]+)\.dat$`)
+
+// namedFormat returns what a file is by its name, if that says something.
+func namedFormat(name string) (Format, bool) {
+	base := path.Base(name)
+	switch {
+	case tensileList.MatchString(base):
+		return Tensile, true
+	case base == "libdevice.10.bc":
+		return Libdevice, true
+	}
+	format, ok := looseNames[path.Ext(base)]
+	return format, ok
 }
 
 // loose notes the only entry of a file.

@@ -38,52 +38,20 @@ func (r *Report) findNeeds() {
 
 // findVersions looks for what says with which CUDA things were made.
 func (r *Report) findVersions() {
-	seen := make(map[Version]CUDAVersion)
-	order := []Evidence{FromFile, FromStore, FromName}
-	note := func(c CUDAVersion) {
-		old, ok := seen[c.Version]
-		if !ok || slices.Index(order, c.From) < slices.Index(order, old.From) || c.From == old.From && c.Path < old.Path {
-			seen[c.Version] = c
-		}
-	}
+	v := versions{r: r, seen: make(map[Version]CUDAVersion)}
 	for i := range r.files {
-		p := &r.files[i]
-		if v, from, ok := cudaOfFile(p.File); ok {
-			note(CUDAVersion{v, from, p.path})
-		}
-		if v, ok := cudaOfStore(p.at); ok {
-			note(CUDAVersion{v, FromStore, p.at})
-		}
+		v.file(&r.files[i])
 	}
-	// The names of what is loaded have little to say where there is the file itself.
-	newest := Version{}
-	best := make(map[int]bool)
-	for v, c := range seen {
-		if c.From != FromName {
-			best[v.Major] = true
-		}
-	}
-	for v, c := range seen {
-		if c.From == FromName && best[v.Major] {
-			delete(seen, v)
-			continue
-		}
-		newest = later(newest, v)
-	}
-	// Libraries have PTX of several versions: only the newest says something, and only if nothing else is as new.
-	for _, l := range r.Libraries {
-		for _, c := range l.Code {
-			if v := toolkit(c.ISA); !c.ISA.IsZero() && v.Compare(newest) > 0 {
-				newest = v
-				maps.DeleteFunc(seen, func(_ Version, c CUDAVersion) bool { return c.From == FromPTX })
-				note(CUDAVersion{v, FromPTX, l.Path})
-			}
-		}
-	}
-	r.CUDA = slices.AppendSeq(r.CUDA, maps.Values(seen))
+	v.dropVague()
+	v.ptx()
+	r.CUDA = slices.AppendSeq(r.CUDA, maps.Values(v.seen))
 	slices.SortFunc(r.CUDA, func(a, b CUDAVersion) int { return a.Version.Compare(b.Version) })
 	if len(r.CUDA) > 0 {
-		r.Driver.Native, r.Driver.Minimum = drivers(r.CUDA[len(r.CUDA)-1].Version)
+		newest := r.CUDA[len(r.CUDA)-1].Version
+		r.Driver.Minimum = r.tables.floor(newest.Major)
+		if row := r.tables.release(newest); row != nil {
+			r.Driver.Native = row.native
+		}
 	}
 	for i := range r.files {
 		p := &r.files[i]
@@ -92,6 +60,66 @@ func (r *Report) findVersions() {
 				if r.Driver.Compat == "" || Driver(v).Compare(r.Driver.Compat) > 0 {
 					r.Driver.Compat = Driver(v)
 				}
+			}
+		}
+	}
+}
+
+// versions collects what versions of CUDA there is evidence for.
+type versions struct {
+	r    *Report
+	seen map[Version]CUDAVersion
+}
+
+// note keeps the best evidence for a version.
+func (v *versions) note(c CUDAVersion) {
+	order := []Evidence{FromFile, FromStore, FromName, FromNeed}
+	old, ok := v.seen[c.Version]
+	if !ok || slices.Index(order, c.From) < slices.Index(order, old.From) || c.From == old.From && c.Path < old.Path {
+		v.seen[c.Version] = c
+	}
+}
+
+func (v *versions) file(p *placed) {
+	if c, from, ok := cudaOfFile(p.File); ok {
+		v.note(CUDAVersion{c, from, p.path})
+	} else if major, _ := v.r.tables.sonameMajor(p.Soname); major > 0 {
+		v.note(CUDAVersion{Version{Major: major}, FromName, p.path})
+	}
+	if c, ok := cudaOfStore(p.at); ok {
+		v.note(CUDAVersion{c, FromStore, p.at})
+	}
+	for _, name := range p.Needed {
+		if major, _ := v.r.tables.sonameMajor(name); major > 0 {
+			v.note(CUDAVersion{Version{Major: major}, FromNeed, p.path})
+		}
+	}
+}
+
+// dropVague forgets the names of what is loaded where there is something better of the same major version.
+func (v *versions) dropVague() {
+	best := make(map[int]bool)
+	for c, e := range v.seen {
+		best[c.Major] = best[c.Major] || !e.vague()
+	}
+	maps.DeleteFunc(v.seen, func(c Version, e CUDAVersion) bool { return e.vague() && best[c.Major] })
+}
+
+// vague reports whether no more than the major version is certain.
+func (c CUDAVersion) vague() bool { return c.From == FromName || c.From == FromNeed }
+
+// ptx takes the newest PTX for evidence, if nothing else is as new: libraries have PTX of several versions.
+func (v *versions) ptx() {
+	newest := Version{}
+	for c := range v.seen {
+		newest = later(newest, c)
+	}
+	for _, l := range v.r.Libraries {
+		for _, c := range l.Code {
+			if is := v.r.tables.toolkit(c.ISA); !c.ISA.IsZero() && is.Compare(newest) > 0 {
+				newest = is
+				maps.DeleteFunc(v.seen, func(_ Version, c CUDAVersion) bool { return c.From == FromPTX })
+				v.note(CUDAVersion{is, FromPTX, l.Path})
 			}
 		}
 	}

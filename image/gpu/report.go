@@ -5,6 +5,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -39,13 +40,25 @@ type Report struct {
 	Glibc *GlibcNeed `json:"glibc,omitempty"`
 	// Suspects are what is likely to be wrong.
 	Suspects []Suspect `json:"suspects"`
+	// Tables says up to what the world is known that verdicts are about.
+	Tables Tables `json:"tables"`
 
+	tables *tables
 	files  []placed
 	byPath map[string]*placed
 	byName map[string][]*placed // by names under which the loader looks for them
 	links  map[string]string    // absolute path to target
 	inDirs map[string]bool      // absolute paths of libraries and their links
-	fhs    bool                 // programs have the loader of an ordinary distribution
+	// reached has the program or extension module by which a file is loaded.
+	reached map[string]string
+	fhs     bool // programs have the loader of an ordinary distribution
+}
+
+// Tables are the newest things that this package knows. What is newer is judged by what is certain about it.
+type Tables struct {
+	Date   string  `json:"date"`   // of the last look at the sources, as 2006-01-02
+	CUDA   Version `json:"cuda"`   // release of the toolkit
+	Driver Driver  `json:"driver"` // branch of NVIDIA's driver
 }
 
 // Use says whether a driver is needed.
@@ -68,6 +81,8 @@ type Library struct {
 	Marks         []Mark `json:"marks,omitempty"`
 
 	containers []Container
+	// lists are the AMD targets that the loader of the kernels looks for, if it is told: see [Tensile].
+	lists []string
 }
 
 // Coverage says how the containers of a library serve a GPU.
@@ -83,6 +98,8 @@ func (l *Library) Coverage(t *Target) Coverage {
 			c.Native += l.containers[i].Count
 		case jit:
 			c.JIT += l.containers[i].Count
+		case perhaps:
+			c.Maybe += l.containers[i].Count
 		default:
 			c.None += l.containers[i].Count
 		}
@@ -90,8 +107,36 @@ func (l *Library) Coverage(t *Target) Coverage {
 	return c
 }
 
+// packed counts the rows of code for a GPU, or for all, and those of which every entry is compressed with zstd.
+// Containers without code, which nvcc leaves, do not count: they are too small to be compressed.
+func (l *Library) packed(t *Target) (packed, all int) {
+	for row := range l.Code {
+		c := &l.Code[row]
+		if c.Kind == HIP || t != nil && t.serves(c) < jit {
+			continue
+		}
+		with := 0
+		for i := range l.containers {
+			if !l.containers[i].Empty && slices.Contains(l.containers[i].Code, row) {
+				with += l.containers[i].Count
+			}
+		}
+		if with == 0 {
+			continue
+		}
+		all++
+		if c.Zstd >= with {
+			packed++
+		}
+	}
+	return packed, all
+}
+
 func (l *Library) containerServes(t *Target, c *Container) serves {
 	best := no
+	if t.amd() && l.lists != nil && !slices.Contains(l.lists, t.Code) {
+		return no
+	}
 	for _, row := range c.Code {
 		best = max(best, t.serves(&l.Code[row]))
 	}
@@ -157,8 +202,12 @@ type placed struct {
 func (p *placed) dir() string { return path.Dir(p.path) }
 
 // New makes a report of an image that consists of these trees.
-func New(trees []Tree) *Report {
+func New(trees []Tree) *Report { return builtin.report(trees) }
+
+func (t *tables) report(trees []Tree) *Report {
+	cuda, branch := t.end()
 	r := &Report{ // lists are [] in JSON, not null
+		Tables: Tables{Date: t.date, CUDA: cuda, Driver: Driver(strconv.Itoa(branch))}, tables: t,
 		Libraries: []Library{}, Needs: []Need{}, Lookups: []Lookup{}, CUDA: []CUDAVersion{},
 		Compilers: []Compiler{}, Loose: []Loose{}, Suspects: []Suspect{},
 		byPath: make(map[string]*placed), byName: make(map[string][]*placed),
@@ -196,6 +245,7 @@ func New(trees []Tree) *Report {
 	r.findCompilers()
 	r.findUse()
 	r.resolve()
+	r.findReach()
 	r.findLookups()
 	r.findSuspects()
 	return r
@@ -254,13 +304,18 @@ func total(containers []Container) (n int) {
 	return n
 }
 
-// findLoose notes loose files, and takes those of a directory that have one ending for a library:
-// there is one for each kernel and GPU, and it does no harm that a single one serves none but its own.
+// findLoose notes loose files, and takes those of a directory for a library: for CUDA those that have one ending,
+// for AMD all. There is one for each kernel and GPU, and it does no harm that a single one serves none but its own.
 func (r *Report) findLoose() {
 	groups := make(map[string]*Library)
+	lists := make(map[string][]string)
 	for i := range r.files {
 		p := &r.files[i]
-		if p.Format == ELF || p.Format == Other {
+		switch p.Format {
+		case ELF, Other, Libdevice:
+			continue
+		case Tensile:
+			lists[p.dir()] = append(lists[p.dir()], tensileList.FindStringSubmatch(path.Base(p.path))[1])
 			continue
 		}
 		r.Loose = append(r.Loose, Loose{p.path, p.Format})
@@ -268,15 +323,23 @@ func (r *Report) findLoose() {
 			continue
 		}
 		name := p.dir() + "/*" + path.Ext(p.path)
-		l := groups[name]
+		key := name
+		if p.Code[0].Kind == HIP {
+			key = p.dir()
+		}
+		l := groups[key]
 		if l == nil {
 			l = &Library{Path: name}
-			groups[name] = l
+			groups[key] = l
+		}
+		if l.Path != name {
+			l.Path = p.dir() + "/*"
 		}
 		l.merge(p.File)
 	}
-	for _, name := range slices.Sorted(maps.Keys(groups)) {
-		r.Libraries = append(r.Libraries, *groups[name])
+	for _, key := range slices.Sorted(maps.Keys(groups)) {
+		groups[key].lists = lists[key]
+		r.Libraries = append(r.Libraries, *groups[key])
 	}
 	slices.SortStableFunc(r.Libraries, func(a, b Library) int { return cmp.Compare(a.Path, b.Path) })
 }
@@ -291,7 +354,7 @@ func (l *Library) merge(f *File) {
 			l.Code = append(l.Code, Code{Kind: c.Kind, Target: c.Target})
 		}
 		row := &l.Code[k]
-		row.ISA, row.Sections, row.File = later(row.ISA, c.ISA), row.Sections+c.Sections, row.File+c.File
+		row.ISA, row.Sections, row.File, row.Zstd = later(row.ISA, c.ISA), row.Sections+c.Sections, row.File+c.File, row.Zstd+c.Zstd
 		rows[i] = k
 	}
 	for _, c := range f.Containers {

@@ -93,7 +93,12 @@ func TestParseDriver(t *testing.T) {
 			}
 		}
 	}
-	for _, s := range []string{"", "535", "535.", "12.4", "535.54.03.1", "535.54.x", "-535.54"} {
+	for s, want := range map[string]gpu.Driver{"535": "535", "R550": "550", "r580": "580"} {
+		if got, err := gpu.ParseDriver(s); err != nil || got != want || got.String() != "R"+string(want) {
+			t.Errorf("%q: got %q, %v", s, string(got), err)
+		}
+	}
+	for _, s := range []string{"", "R", "R12", "53", "535.", "12.4", "535.54.03.1", "535.54.x", "-535.54"} {
 		if got, err := gpu.ParseDriver(s); err == nil {
 			t.Errorf("%q: got %s", s, got)
 		}
@@ -159,7 +164,7 @@ func mustVerdicts(t *testing.T, name string, r *gpu.Report, want string) {
 	t.Helper()
 	for word := range strings.FieldsSeq(want) {
 		g, outcome, _ := strings.Cut(word, "=")
-		v := r.Check([]*gpu.Target{target(t, g)}, "")
+		v := r.Check(&gpu.Demand{Targets: []*gpu.Target{target(t, g)}})
 		if string(v.Outcome) != outcome {
 			t.Errorf("%s on %s: got %s, want %s: %+v", name, g, v.Outcome, outcome, v.Targets[0].Reasons)
 		}
@@ -206,7 +211,7 @@ func TestVerdictsOfSeveralLibraries(t *testing.T) {
 		"a-x/lib/stub.so": gputest.Library(elftest.Object{}, gputest.Fatbin(gputest.Entry{Kind: gputest.Cubin, SM: 52, Payload: gputest.EmptyCubin(52)})),
 	})
 	mustVerdicts(t, "two libraries", r, "A100=runs H100=fails")
-	v := r.Check([]*gpu.Target{target(t, "H100"), target(t, "A100")}, "")
+	v := r.Check(&gpu.Demand{Targets: []*gpu.Target{target(t, "H100"), target(t, "A100")}})
 	if got := v.Targets[0].Reasons; len(got) != 1 || !strings.HasSuffix(got[0].Path, "/lib/old.so") || got[0].Text != "has no code for sm_90, only for sm_80" {
 		t.Errorf("got %+v", got)
 	}
@@ -249,14 +254,17 @@ func TestVerdictsOfAMD(t *testing.T) {
 
 func TestVerdictsWithoutCode(t *testing.T) {
 	r := report(t, map[string][]byte{"a-x/bin/x": elftest.Program("amd64", ""), "a-x/share/x": []byte("sm_80")})
-	mustVerdicts(t, "no code", r, "A100=runs MI250=runs")
+	mustVerdicts(t, "no code", r, "A100=fails MI250=fails")
+	if v := r.Check(&gpu.Demand{Targets: []*gpu.Target{target(t, "A100")}, CPU: true}); v.Outcome != gpu.Runs {
+		t.Errorf("no code, on purpose: %+v", v)
+	}
 	if s := r.Summary(); r.Use != gpu.UseNone || s.Use != gpu.UseNone || s.SASS != nil {
 		t.Errorf("%+v", s)
 	}
 	mustVerdicts(t, "no code, other CPU", r, "Orin=fails")
 
 	r = report(t, map[string][]byte{"a-x/lib/video.so": gputest.Library(elftest.Object{}, nil, "libcuda.so.1")})
-	mustVerdicts(t, "optional", r, "A100=runs")
+	mustVerdicts(t, "optional", r, "A100=fails")
 	if r.Use != gpu.UseOptional {
 		t.Error(r.Use)
 	}
@@ -333,7 +341,7 @@ func TestDrivers(t *testing.T) {
 		if test.gpu != "" {
 			targets = append(targets, target(t, test.gpu))
 		}
-		if v := r.Check(targets, test.driver); v.Outcome != test.want {
+		if v := r.Check(&gpu.Demand{Targets: targets, Driver: test.driver}); v.Outcome != test.want {
 			t.Errorf("%s: got %s, want %s: %+v", test.name, v.Outcome, test.want, v.Targets[0].Reasons)
 		}
 		for _, s := range r.Suspects {

@@ -63,12 +63,13 @@ type entry struct {
 	// These are not part of its identity.
 	n     int
 	isa   Version // newest
+	zstd  int     // compressed with it
 	empty bool    // no code in any of them
 }
 
 type count struct {
-	isa            Version
-	sections, file int
+	isa                  Version
+	sections, file, zstd int
 }
 
 // shape is a set of targets that containers have entries for.
@@ -312,6 +313,7 @@ func (s *scanner) add(e entry) {
 	}
 	old := &s.entries[i]
 	old.n++
+	old.zstd += e.zstd
 	old.isa = later(old.isa, e.isa)
 	old.empty = old.empty && e.empty
 }
@@ -332,6 +334,7 @@ func (s *scanner) count(inSection bool) {
 		}
 		c.isa = later(c.isa, e.isa)
 		c.file += e.n
+		c.zstd += e.zstd
 		if inSection {
 			c.sections += e.n
 		}
@@ -359,7 +362,7 @@ func (s *scanner) report(f *File) {
 	for i, e := range slices.SortedFunc(maps.Keys(s.rows), entry.compare) {
 		c := s.rows[e]
 		rows[e] = i
-		f.Code = append(f.Code, Code{Kind: e.kind, Target: e.target, ISA: c.isa, Sections: c.sections, File: c.file})
+		f.Code = append(f.Code, Code{Kind: e.kind, Target: e.target, ISA: c.isa, Sections: c.sections, File: c.file, Zstd: c.zstd})
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.shapes)) {
 		c := Container{Count: s.shapes[key].count, Empty: s.shapes[key].empty}

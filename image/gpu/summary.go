@@ -62,7 +62,7 @@ func (r *Report) common(kind Kind) []string {
 	}
 	slices.SortFunc(targets, compareTargets)
 	return slices.DeleteFunc(targets, func(name string) bool {
-		t, ok := codeTarget(name)
+		t, ok := r.tables.codeTarget(name)
 		if !ok {
 			return true
 		}

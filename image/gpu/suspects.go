@@ -45,6 +45,7 @@ const (
 	HiddenCode    SuspectKind = "hidden-code"    // GPU code that cannot be read
 	DamagedFile   SuspectKind = "damaged"        // an ELF file that no loader takes
 	ShadowsDriver SuspectKind = "shadows-driver" // a file of the image is found before the host's
+	NotInClosure  SuspectKind = "not-in-closure" // a library of CUDA's toolkit that a file needs is not there
 )
 
 // findSuspects makes one suspect of each kind and tree.
@@ -94,6 +95,12 @@ func (r *Report) findSuspects() {
 			}
 			break
 		}
+		for _, name := range p.Needed {
+			if _, toolkit := r.tables.sonameMajor(name); toolkit && len(r.byName[name]) == 0 && !r.linkedName(name) {
+				add(NotInClosure, Warning, p, "needs %s, which is not in the closure", name)
+				break
+			}
+		}
 		if p.Arch != r.Arch {
 			add(OtherCPU, Note, p, "is for %s, and most programs are for %s", p.Arch, r.Arch)
 		}
@@ -128,6 +135,16 @@ func (r *Report) findSuspects() {
 	slices.SortStableFunc(r.Suspects, func(a, b Suspect) int {
 		return slices.Index(rank, a.Severity) - slices.Index(rank, b.Severity)
 	})
+}
+
+// linkedName reports whether a link has the name of a library.
+func (r *Report) linkedName(name string) bool {
+	for abs := range r.links {
+		if path.Base(abs) == name {
+			return true
+		}
+	}
+	return false
 }
 
 func onlyPTX(code []Code) bool {

@@ -24,6 +24,7 @@ type Entry struct {
 	Kind     uint16
 	SM       uint32
 	Specific bool   // the "a" of sm_90a
+	Zstd     bool   // it says that its payload is compressed with zstd
 	ISA      int    // of PTX: 84 is 8.4
 	Header   int    // bytes; 64 if it is 0
 	Payload  []byte // 4096 bytes if it is nil
@@ -51,6 +52,9 @@ func Fatbin(entries ...Entry) []byte {
 		flags := uint64(0x11)
 		if e.Specific {
 			flags |= 0x100000
+		}
+		if e.Zstd {
+			flags |= 0x8000
 		}
 		le.PutUint64(h[40:], flags)
 		body = append(append(body, h...), payload...)
