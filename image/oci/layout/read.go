@@ -14,6 +14,8 @@ import (
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/nix2img/nix2img/internal/tempfile"
 )
 
 // A Stored is an image in a layout, or in an archive of either kind, whoever made it.
@@ -224,11 +226,10 @@ func (s *Stored) choose(index *v1.IndexManifest, arch string) (m *v1.Manifest, e
 // and returns the root file system that they make. It must be closed.
 // Layers whose bytes are not those that the configuration names are a [*FormatError].
 func (s *Stored) Files(ctx context.Context, dir string) (*Files, error) {
-	f, err := os.CreateTemp(dir, "nix2img-*.tmp")
+	f, err := tempfile.Unnamed(dir)
 	if err != nil {
 		return nil, err
 	}
-	os.Remove(f.Name())
 	files := newFiles(f)
 	for i, blob := range s.layers {
 		if err := s.unpack(ctx, files, path.Clean(blob), s.Config.RootFS.DiffIDs[i]); err != nil {
