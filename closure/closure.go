@@ -23,7 +23,7 @@ type Object struct {
 // It does not change afterwards, and any number of goroutines may use it.
 type Closure struct {
 	// Files holds the objects' files: each object's tree lies under its base name.
-	// See [DirFS].
+	// See [DirFS]. Nil stands for files that are not known: what needs them says so by [ErrNoFiles].
 	Files fs.FS
 
 	storeDir string
@@ -117,8 +117,11 @@ func (c *Closure) NARSize() int64 { return c.narSize }
 
 // CheckFiles reports whether each object is there in c.Files.
 // It looks at their roots only.
-// The error is a [*MissingError] that names an object that refers to the one not found.
+// The error is [ErrNoFiles], or a [*MissingError] that names an object that refers to the one not found.
 func (c *Closure) CheckFiles() error {
+	if c.Files == nil {
+		return ErrNoFiles
+	}
 	for _, o := range c.objects {
 		if _, err := fs.Lstat(c.Files, o.Path.Base()); err != nil {
 			return &MissingError{o.Path, c.referrer(o.Path), err}

@@ -1,9 +1,13 @@
 package closure
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
+
+// ErrNoFiles is why nothing can be done that takes the files of a closure: there are none.
+var ErrNoFiles = errors.New("closure: it has no files: Closure.Files is nil, and DirFS, for example, makes some")
 
 // SyntaxError reports text that is not what it should be.
 type SyntaxError struct {
@@ -52,11 +56,16 @@ type CycleError struct {
 }
 
 func (e *CycleError) Error() string {
+	const most = 8 // of a cycle that may have as many paths as the input
+	shown := e.Paths[:min(len(e.Paths), most)]
 	var b strings.Builder
 	b.WriteString("closure: references form a cycle: ")
-	for _, p := range e.Paths {
+	for _, p := range shown {
 		b.WriteString(string(p))
 		b.WriteString(" -> ")
+	}
+	if more := len(e.Paths) - len(shown); more > 0 {
+		fmt.Fprintf(&b, "... (%d more) -> ", more)
 	}
 	if len(e.Paths) > 0 {
 		b.WriteString(string(e.Paths[0]))

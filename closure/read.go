@@ -32,6 +32,9 @@ const maxInput = 1 << 30
 // malformed paths and hashes to a [*SyntaxError].
 // That the objects are closed is for [New] to check.
 func ReadObjects(r io.Reader) ([]Object, error) {
+	if r == nil {
+		return nil, errors.New("closure: read objects: nothing to read from")
+	}
 	data, err := io.ReadAll(io.LimitReader(r, maxInput+1))
 	if err != nil {
 		return nil, fmt.Errorf("closure: read objects: %w", err)

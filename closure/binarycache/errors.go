@@ -1,6 +1,8 @@
 package binarycache
 
 import (
+	"fmt"
+
 	"github.com/nix2img/nix2img/closure"
 )
 
@@ -53,7 +55,7 @@ func message(op, url string, p closure.Path, err error) string {
 	if p != "" {
 		s += " for " + string(p)
 	}
-	return s + ": " + clip(err.Error())
+	return s + ": " + clip(fmt.Sprint(err))
 }
 
 // clip leaves out the middle of a text that is too long for a message.

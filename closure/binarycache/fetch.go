@@ -221,6 +221,9 @@ func (t *tree) Next() (closure.Node, error) {
 }
 
 func (t *tree) Read(p []byte) (int, error) {
+	if t.r == nil { // there has been no Next
+		return 0, io.EOF
+	}
 	n, err := t.r.Read(p)
 	if err != nil && err != io.EOF {
 		err = t.wrong(err)

@@ -107,7 +107,7 @@ func (n *NARInfo) set(storeDir, key, value string) (err error) {
 	case "Sig":
 		if sig, err := ParseSignature(value); err == nil {
 			n.Sigs = append(n.Sigs, sig)
-		} else {
+		} else if value != "" {
 			n.OtherSigs = append(n.OtherSigs, value)
 		}
 	case "CA":

@@ -45,6 +45,9 @@ func (e *FormatError) Error() string {
 // Errors are a [*FormatError], a [*nar.FormatError], or those of [closure.New],
 // or wrap [io.ErrUnexpectedEOF] if the stream ends too early.
 func Open(ctx context.Context, r io.ReaderAt, size int64, roots ...closure.Path) (*closure.Closure, error) {
+	if r == nil {
+		return nil, errNothing
+	}
 	return read(ctx, io.NewSectionReader(r, 0, size), r, roots)
 }
 
@@ -57,8 +60,13 @@ type Spooler interface {
 // Spool is Open for a stream that can be read only once, such as a pipe.
 // It copies the stream to spool, from which the closure's Files will read.
 func Spool(ctx context.Context, r io.Reader, spool Spooler, roots ...closure.Path) (*closure.Closure, error) {
+	if r == nil || spool == nil {
+		return nil, errNothing
+	}
 	return read(ctx, io.TeeReader(r, spool), spool, roots)
 }
+
+var errNothing = errors.New("export: nothing to read from")
 
 func read(ctx context.Context, stream io.Reader, at io.ReaderAt, roots []closure.Path) (*closure.Closure, error) {
 	s := &source{ctx: ctx, r: bufio.NewReaderSize(stream, 256<<10)}

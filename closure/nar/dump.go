@@ -1,6 +1,7 @@
 package nar
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -11,6 +12,9 @@ import (
 // fsys must implement [fs.ReadLinkFS] if the tree has symbolic links.
 // A file whose length differs from the size that fsys tells is an error.
 func Dump(w io.Writer, fsys fs.FS, root string) error {
+	if fsys == nil {
+		return errors.New("nar: write: no files")
+	}
 	info, err := fs.Lstat(fsys, root)
 	if err != nil {
 		return err

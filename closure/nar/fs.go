@@ -3,6 +3,7 @@ package nar
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"maps"
@@ -35,6 +36,9 @@ var (
 // Open returns the file system of an archive of the given size in bytes,
 // which it reads from start to end.
 func Open(r io.ReaderAt, size int64) (*FS, error) {
+	if r == nil {
+		return nil, errNoReader
+	}
 	stream := bufio.NewReaderSize(io.NewSectionReader(r, 0, size), 64<<10)
 	fsys, err := Index(stream, r)
 	if err != nil {
@@ -50,6 +54,9 @@ func Open(r io.ReaderAt, size int64) (*FS, error) {
 // Contents are read later, from at, in which the archive must start at offset 0.
 // As a [Reader] does, Index reads small pieces and nothing that follows the archive.
 func Index(stream io.Reader, at io.ReaderAt) (*FS, error) {
+	if at == nil {
+		return nil, errNoReader
+	}
 	r := NewReader(stream)
 	fsys := &FS{tree: vfs.Tree{Part: true}}
 	var open []*vfs.Node // directories, from the root on
@@ -92,7 +99,11 @@ func Join(entries map[string]*FS) (*FS, error) {
 		if reason := checkName(name); reason != "" {
 			return nil, errors.New("nar: join: " + reason)
 		}
-		root.Put(name, entries[name].tree.Root)
+		f := entries[name]
+		if f == nil || f.tree.Root == nil {
+			return nil, fmt.Errorf("nar: join: there is nothing in entry %q", name)
+		}
+		root.Put(name, f.tree.Root)
 	}
 	return &FS{tree: vfs.Tree{Root: root, Part: true}}, nil
 }

@@ -29,6 +29,8 @@ type directory struct {
 	last string // name of the last entry
 }
 
+var errNoReader = errors.New("nar: read: nothing to read from")
+
 // NewReader returns a Reader that reads an archive from r.
 // It reads small pieces and nothing that follows the archive,
 // so r should be a [bufio.Reader] unless it is in memory.
@@ -269,6 +271,9 @@ func (r *Reader) length(limit int64) (int64, error) {
 }
 
 func (r *Reader) full(b []byte) error {
+	if r.r == nil {
+		return errNoReader
+	}
 	n, err := io.ReadFull(r.r, b)
 	r.off += int64(n)
 	if err == io.EOF {

@@ -27,11 +27,24 @@ type Writer struct {
 }
 
 // NewWriter returns a Writer that writes an archive to w.
-func NewWriter(w io.Writer) *Writer { return &Writer{w: bufio.NewWriterSize(w, 16<<10)} }
+func NewWriter(w io.Writer) *Writer {
+	if w == nil {
+		return new(Writer)
+	}
+	return &Writer{w: bufio.NewWriterSize(w, 16<<10)}
+}
+
+var errNoWriter = errors.New("nar: write: nothing to write to")
 
 // WriteHeader ends the current node and starts another.
 func (w *Writer) WriteHeader(h *Header) error {
-	if w.err == nil {
+	switch {
+	case w.err != nil:
+	case w.w == nil:
+		w.err = errNoWriter
+	case h == nil:
+		w.err = errors.New("nar: write: no header")
+	default:
 		w.err = w.writeHeader(h)
 	}
 	return w.err
@@ -42,6 +55,9 @@ func (w *Writer) WriteHeader(h *Header) error {
 func (w *Writer) Write(p []byte) (int, error) {
 	if w.err != nil {
 		return 0, w.err
+	}
+	if len(p) == 0 {
+		return 0, nil
 	}
 	if int64(len(p)) > w.left {
 		w.err = w.errorf("more contents than the header announces")

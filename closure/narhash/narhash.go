@@ -16,6 +16,9 @@ import (
 
 // Sum returns the NAR hash and the NAR size in bytes of the file tree that has the given root in files.
 func Sum(ctx context.Context, files fs.FS, root string) (closure.Hash, int64, error) {
+	if files == nil {
+		return closure.Hash{}, 0, closure.ErrNoFiles
+	}
 	hash := sha256.New()
 	w := &counter{ctx: ctx, w: hash}
 	if err := nar.Dump(w, files, root); err != nil {
@@ -50,6 +53,9 @@ func Fill(ctx context.Context, files fs.FS, objects []closure.Object, workers in
 // An object that differs leads to a [*closure.HashError].
 // Workers is how many objects are read at a time; if it is not positive, GOMAXPROCS.
 func Verify(ctx context.Context, c *closure.Closure, workers int) error {
+	if c == nil || c.Files == nil {
+		return closure.ErrNoFiles
+	}
 	for _, err := range par.Map(ctx, par.Workers(workers), 2*par.Workers(workers), all(c.Objects()),
 		func(ctx context.Context, o closure.Object) (closure.Object, error) { return sum(ctx, c.Files, o) }) {
 		if err != nil {

@@ -15,7 +15,7 @@ import (
 //
 // Any number of goroutines may read a tree that nobody changes.
 type Tree struct {
-	// Root is usually a directory. The name "." leads to it.
+	// Root is usually a directory. The name "." leads to it. Nil stands for a tree in which nothing is.
 	Root *Node
 	// Part says that the tree is part of another one, as a store is:
 	// symbolic links that are absolute or lead above its root are [ErrOutside].
@@ -66,6 +66,8 @@ func (t *Tree) Lookup(name string, follow bool) (*Node, error) {
 	switch {
 	case !ValidName(name):
 		return nil, InvalidName(name)
+	case t.Root == nil:
+		return nil, fs.ErrNotExist
 	case t.Root.mode.Type() == fs.ModeSymlink && (follow || name != "."):
 		return nil, ErrOutside
 	}
