@@ -23,4 +23,7 @@
 //     The log must not be ignored otherwise: paths would be missing, silently.
 //  3. A copy of the database and its log in temporary files,
 //     which lose their names as soon as they are open, and so vanish with the process.
+//
+// Some file systems have no locks, such as Lustre that is mounted without flock. There the first way is left out,
+// and a Nix that writes meanwhile is noticed by the times and sizes of the files alone: see [Store.Unlocked].
 package nixdb

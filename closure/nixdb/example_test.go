@@ -8,14 +8,17 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/closure/nixdb"
 )
 
-// exampleDB makes the database of a store with two objects.
-func exampleDB() (dir string) {
-	dir, err := os.MkdirTemp("", "nixdb-example-")
+// exampleStore makes the database of a store with two objects.
+func exampleStore() (root string) {
+	root, err := os.MkdirTemp("", "nixdb-example-")
 	if err != nil {
+		log.Fatal(err)
+	}
+	dir := filepath.Join(root, "nix/var/nix/db")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		log.Fatal(err)
 	}
 	db, err := sql.Open("sqlite", filepath.Join(dir, "db.sqlite"))
@@ -33,23 +36,24 @@ func exampleDB() (dir string) {
 	`); err != nil {
 		log.Fatal(err)
 	}
-	return dir
+	return root
 }
 
-func Example() {
-	dir := exampleDB() // usually /nix/var/nix/db
-	defer os.RemoveAll(dir)
+// A closure of the store of this machine. Its files come along.
+func ExampleOpenStore() {
+	root := exampleStore() // usually "", for /nix/store
+	defer os.RemoveAll(root)
 
-	db, err := nixdb.Open(dir)
+	st, err := nixdb.OpenStore(root)
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer db.Close()
-	c, err := db.Closure(context.Background(), "/nix/store", "/nix/store/713340nl6bnvj6x2y5744vn22rdvir17-hello-2.10")
+	defer st.Close()
+	// A link such as ./result would do as well.
+	c, err := st.Closure(context.Background(), "/nix/store/713340nl6bnvj6x2y5744vn22rdvir17-hello-2.10/bin/hello")
 	if err != nil {
 		log.Fatal(err)
 	}
-	c.Files = closure.DirFS("/nix/store")
 	for _, o := range c.Objects() {
 		fmt.Println(o.Path.Name(), o.NARSize, o.NARHash)
 	}

@@ -15,8 +15,9 @@ type DB struct {
 	file string // db.sqlite
 	sql  *sql.DB
 
-	fixed bool  // opened as a file that never changes,
-	state state // and this is what it was then
+	fixed    bool  // opened as a file that never changes,
+	state    state // and this is what it was then
+	unlocked bool  // its file system has no locks
 }
 
 // CorruptError reports a database that is damaged, or no database of Nix.
@@ -34,10 +35,13 @@ func (e *CorruptError) Unwrap() error { return e.Err }
 // corrupt marks what becomes a CorruptError.
 type corrupt struct{ error }
 
-// errUnknown is why a root is missing.
-var errUnknown = errors.New("not registered in the database of the store")
+var (
+	// errUnknown is why a root is missing.
+	errUnknown = errors.New("not registered in the database of the store")
+	errNotOpen = errors.New("nixdb: the database is not open")
+)
 
-// Open opens the database in a directory, usually /nix/var/nix/db.
+// Open opens the database in a directory, usually /nix/var/nix/db. For that of a whole store see [OpenStore].
 // An error may wrap [io/fs.ErrNotExist] or [io/fs.ErrPermission], or be a [*CorruptError].
 func Open(dir string) (*DB, error) {
 	dir, err := filepath.Abs(dir)
@@ -54,7 +58,7 @@ func Open(dir string) (*DB, error) {
 
 // Close closes the database.
 func (db *DB) Close() error {
-	if db.sql == nil {
+	if db.sql == nil { // not open, or not any more
 		return nil
 	}
 	err := db.sql.Close()
@@ -66,6 +70,9 @@ func (db *DB) Close() error {
 // They must be in storeDir, and there must be at least one.
 // A root that the database does not have leads to a [*closure.MissingError].
 func (db *DB) Closure(ctx context.Context, storeDir string, roots ...closure.Path) (*closure.Closure, error) {
+	if db.sql == nil {
+		return nil, errNotOpen
+	}
 	if len(roots) == 0 {
 		return nil, fmt.Errorf("nixdb: read %s: no roots", db.file)
 	}

@@ -9,10 +9,13 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 
 	"modernc.org/sqlite"
 
 	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/internal/regular"
 )
 
 // Primary result codes of SQLite, https://sqlite.org/rescode.html.
@@ -27,6 +30,12 @@ const (
 	codeShortRead = codeIOError | 2<<8
 )
 
+// noLocks are extended result codes of a file system that has no locks, or no memory that processes share.
+var noLocks = []int{
+	codeIOError | 8<<8, codeIOError | 9<<8, codeIOError | 14<<8, codeIOError | 15<<8, // UNLOCK, RDLOCK, CHECKRESERVEDLOCK, LOCK
+	codeIOError | 18<<8, codeIOError | 19<<8, codeIOError | 20<<8, codeIOError | 21<<8, // SHMOPEN, SHMSIZE, SHMLOCK, SHMMAP
+}
+
 // busyTimeout is how long to wait for a writer who locks readers out, in milliseconds.
 const busyTimeout = 10_000
 
@@ -38,21 +47,50 @@ var errChanging = errors.New("the database changes faster than it can be copied"
 
 // open opens the database in the first way that works; see the package comment.
 func (db *DB) open() error {
-	f, err := os.Open(db.file) // for a better error than SQLite's
-	if err != nil {
+	if err := db.checkFiles(); err != nil {
 		return err
 	}
-	f.Close()
-
-	err = db.openFile(db.file, "mode=ro")
-	if code := primary(err); code != codeCantOpen && code != codeReadOnly {
-		return err
+	if !db.unlocked {
+		err := db.openFile(db.file, "mode=ro")
+		e, _ := errors.AsType[*sqlite.Error](err)
+		switch {
+		case e != nil && slices.Contains(noLocks, e.Code()):
+			db.unlocked = true
+		case primary(err) != codeCantOpen && primary(err) != codeReadOnly:
+			return err
+		}
 	}
 	if before := look(db.file); !before.pending() {
 		db.fixed, db.state = true, before
 		return db.openFile(db.file, "mode=ro&immutable=1")
 	}
 	return db.openCopy()
+}
+
+// checkFiles checks that the files of a database are files, for SQLite waits for pipes,
+// and whether they can be locked: some file systems say no in a way that SQLite takes for a lock of another process.
+func (db *DB) checkFiles() error {
+	f, err := regular.Open(db.file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for _, suffix := range []string{walSuffix, "-shm", journalSuffix} {
+		if info, err := os.Stat(db.file + suffix); err == nil && !info.Mode().IsRegular() {
+			return &fs.PathError{Op: "open", Path: db.file + suffix, Err: regular.ErrKind}
+		}
+	}
+	if !lockable(f) {
+		db.unlocked = true
+	}
+	return nil
+}
+
+// lockable reports whether the file system of a file has locks. It is a variable for tests.
+var lockable = func(f *os.File) bool {
+	// The first byte is none of those that SQLite locks.
+	err := syscall.FcntlFlock(f.Fd(), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_RDLCK, Len: 1})
+	return err != syscall.ENOSYS && err != syscall.ENOLCK && err != syscall.ENOTSUP && err != syscall.EOPNOTSUPP
 }
 
 // openFile opens a file, and reads a little of it, because SQLite puts off most of the work until then.
@@ -67,10 +105,9 @@ func (db *DB) openFile(file, query string) error {
 		return err
 	}
 	s.SetMaxOpenConns(1)
-	var n int
 	for _, table := range []string{"ValidPaths", "Refs"} {
 		if err == nil {
-			err = s.QueryRow("SELECT count(*) FROM (SELECT 1 FROM " + table + " LIMIT 1)").Scan(&n)
+			err = checkTable(s, table)
 		}
 	}
 	if err != nil {
@@ -79,6 +116,26 @@ func (db *DB) openFile(file, query string) error {
 	}
 	db.sql = s
 	return nil
+}
+
+// checkTable checks that a table is one, and can be read: what is computed when it is asked for,
+// such as a view, can take any time and memory.
+func checkTable(s *sql.DB, name string) error {
+	for _, q := range []struct{ what, query string }{
+		{"is a view", "SELECT count(*) FROM sqlite_schema WHERE name = ? COLLATE NOCASE AND type = 'view'"},
+		{"is a virtual table", "SELECT count(*) FROM sqlite_schema WHERE name = ? COLLATE NOCASE AND type = 'table' AND rootpage = 0"},
+		{"has computed columns", "SELECT count(*) FROM pragma_table_xinfo(?) WHERE hidden != 0"},
+	} {
+		var n int
+		if err := s.QueryRow(q.query, name).Scan(&n); err != nil {
+			return err
+		}
+		if n > 0 {
+			return &corrupt{fmt.Errorf("%s %s", name, q.what)}
+		}
+	}
+	var n int
+	return s.QueryRow("SELECT count(*) FROM (SELECT 1 FROM " + name + " LIMIT 1)").Scan(&n)
 }
 
 // openCopy opens a copy of the database and what is pending.
@@ -98,7 +155,8 @@ func (db *DB) openCopy() error {
 			}
 		}
 		if look(db.file) == before {
-			return db.openFile(file, "mode=rw")
+			// Nobody else has this copy, and where temporary files are there may be no locks either.
+			return db.openFile(file, "mode=rw&vfs=unix-none&_pragma=locking_mode(EXCLUSIVE)")
 		}
 	}
 	return errChanging
@@ -108,7 +166,7 @@ func copyFile(to, from string) error {
 	if err := os.RemoveAll(to); err != nil {
 		return err
 	}
-	src, err := os.Open(from)
+	src, err := regular.Open(from)
 	if err != nil {
 		return err
 	}

@@ -61,13 +61,17 @@ func (s *source) openRemote(ctx context.Context, u *ui) (*closure.Closure, error
 	if from.Trust, err = s.remote.trust(conf); err != nil {
 		return nil, err
 	}
+	var storeDir string
 	for _, url := range s.from {
 		if url == fromAuto {
-			done, err := s.useStore(from)
+			st, err := s.useStore(from, u)
 			if err != nil {
 				return nil, err
 			}
-			defer done()
+			if st != nil {
+				defer st.Close()
+				storeDir = st.Dir()
+			}
 			continue
 		}
 		c, err := binarycache.Open(ctx, url, rt)
@@ -76,13 +80,12 @@ func (s *source) openRemote(ctx context.Context, u *ui) (*closure.Closure, error
 		}
 		from.Caches = append(from.Caches, c)
 	}
-	storeDir := defaultStoreDir
-	if len(from.Caches) > 0 && from.Local == nil {
+	if storeDir == "" && len(from.Caches) > 0 {
 		storeDir = from.Caches[0].StoreDir
 	}
-	roots, err := s.resolveRoots(storeDir)
-	if err != nil && storeDir != defaultStoreDir {
-		return nil, fmt.Errorf("%w (%s is for %s)", err, from.Caches[0].URL, storeDir)
+	roots, err := s.resolveRoots(cmp.Or(storeDir, defaultStoreDir))
+	if err != nil && storeDir != defaultStoreDir && len(from.Caches) > 0 {
+		return nil, fmt.Errorf("%w (%s is for %s)", err, from.Caches[0].URL, from.Caches[0].StoreDir)
 	}
 	if err != nil {
 		return nil, err
@@ -102,27 +105,27 @@ func (s *source) openRemote(ctx context.Context, u *ui) (*closure.Closure, error
 }
 
 // useStore makes the store of this machine a source, if there is one.
-func (s *source) useStore(from *binarycache.Source) (done func() error, err error) {
-	db, err := nixdb.Open(filepath.Join(s.store, databaseDir))
+func (s *source) useStore(from *binarycache.Source, u *ui) (*nixdb.Store, error) {
+	st, err := s.openStore(u)
 	if errors.Is(err, fs.ErrNotExist) {
-		return func() error { return nil }, nil
+		return nil, nil
 	}
 	if err != nil {
-		return nil, &sourceError{err}
+		return nil, err
 	}
-	from.LocalFiles = closure.DirFS(s.physical(defaultStoreDir))
+	from.LocalFiles = st.Files()
 	from.Local = func(ctx context.Context, p closure.Path) ([]closure.Object, error) {
-		c, err := db.Closure(ctx, defaultStoreDir, p)
-		if e, ok := errors.AsType[*closure.MissingError](err); ok && e.Path == p {
-			return nil, nil
-		}
+		objects, err := st.Objects(ctx, p)
 		if err != nil {
 			return nil, &sourceError{err}
 		}
-		return c.Objects(), nil
+		return objects, nil
 	}
-	return db.Close, nil
+	return st, nil
 }
+
+// defaultStoreDir is the store directory if nothing says which one is meant.
+const defaultStoreDir = "/nix/store"
 
 // useSettings adds the caches that Nix would use, unless the roots are all on this machine.
 func (s *source) useSettings(ctx context.Context, from *binarycache.Source, conf *nixConf, roots []closure.Path) error {

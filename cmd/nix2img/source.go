@@ -16,6 +16,7 @@ import (
 	"github.com/nix2img/nix2img/closure/export"
 	"github.com/nix2img/nix2img/closure/narhash"
 	"github.com/nix2img/nix2img/closure/nixdb"
+	"github.com/nix2img/nix2img/internal/regular"
 )
 
 // source says where a closure comes from.
@@ -29,11 +30,6 @@ type source struct {
 
 	files io.Closer // what the closure's files are read from, or nil
 }
-
-const (
-	defaultStoreDir = "/nix/store"
-	databaseDir     = "nix/var/nix/db"
-)
 
 func (s *source) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&s.store, "store", "", "take files and database from below `DIR`")
@@ -94,7 +90,7 @@ func (s *source) open(ctx context.Context, u *ui) (*closure.Closure, error) {
 	case s.closure != "":
 		c, err = s.openMetadata(ctx, u.stdin)
 	default:
-		c, err = s.openDatabase(ctx)
+		c, err = s.openDatabase(ctx, u)
 	}
 	if err == nil && s.remote.files == nil {
 		err = c.CheckFiles()
@@ -144,23 +140,29 @@ func (s *source) resolveRoots(storeDir string) ([]closure.Path, error) {
 	for _, arg := range s.roots {
 		p, err := closure.ResolveRoot(arg, storeDir, s.store)
 		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil, withHint(&sourceError{err}, "build it first, for example with nix build or nix-build")
-			}
-			return nil, &sourceError{err}
+			return nil, s.unresolved(err)
 		}
 		roots = append(roots, p)
 	}
 	return roots, nil
 }
 
-func (s *source) openDatabase(ctx context.Context) (*closure.Closure, error) {
-	roots, err := s.resolveRoots(defaultStoreDir)
+func (s *source) openDatabase(ctx context.Context, u *ui) (*closure.Closure, error) {
+	st, err := s.openStore(u)
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(s.store, databaseDir)
-	db, err := nixdb.Open(dir)
+	defer st.Close()
+	c, err := st.Closure(ctx, s.roots...)
+	if err != nil {
+		return nil, s.unresolved(err)
+	}
+	return c, nil
+}
+
+// openStore opens the store of this machine, or the one that was named.
+func (s *source) openStore(u *ui) (*nixdb.Store, error) {
+	st, err := nixdb.OpenStore(s.store)
 	if err != nil {
 		err = &sourceError{err}
 		if errors.Is(err, fs.ErrNotExist) {
@@ -169,13 +171,18 @@ func (s *source) openDatabase(ctx context.Context) (*closure.Closure, error) {
 		}
 		return nil, err
 	}
-	defer db.Close()
-	c, err := db.Closure(ctx, defaultStoreDir, roots...)
-	if err != nil {
-		return nil, &sourceError{err}
+	if st.Unlocked() {
+		u.infof("note: the database of the store is on a file system without locks: let no Nix write to it meanwhile")
 	}
-	c.Files = closure.DirFS(s.physical(defaultStoreDir))
-	return c, nil
+	return st, nil
+}
+
+// unresolved is the error of roots that cannot be found.
+func (s *source) unresolved(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return withHint(&sourceError{err}, "build it first, for example with nix build or nix-build")
+	}
+	return &sourceError{err}
 }
 
 func (s *source) openMetadata(ctx context.Context, stdin io.Reader) (*closure.Closure, error) {
@@ -229,7 +236,11 @@ func (s *source) readMetadata(stdin io.Reader) ([]closure.Object, error) {
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
 		name, isDir = filepath.Join(name, "registration"), true // as nixpkgs' closureInfo has it
 	}
-	f, err := os.Open(name)
+	open := os.Open // a pipe may well be meant, but not in a directory
+	if isDir {
+		open = regular.Open
+	}
+	f, err := open(name)
 	if errors.Is(err, fs.ErrNotExist) && isDir {
 		return nil, errors.New("a directory without a file registration, and so no closureInfo")
 	}

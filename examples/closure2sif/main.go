@@ -1,6 +1,6 @@
 // Closure2sif writes the closure of a store path as a SIF.
 //
-//	go run ./examples/closure2sif "$(realpath result)" result.sif
+//	go run ./examples/closure2sif ./result result.sif
 package main
 
 import (
@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 
-	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/closure/nixdb"
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/sif"
@@ -29,21 +28,15 @@ func main() {
 }
 
 func run(ctx context.Context, arg, name string) error {
-	root, err := closure.ParsePath(arg)
+	store, err := nixdb.OpenStore("")
 	if err != nil {
 		return err
 	}
-	db, err := nixdb.Open("/nix/var/nix/db")
+	defer store.Close()
+	c, err := store.Closure(ctx, arg)
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	c, err := db.Closure(ctx, "/nix/store", root)
-	if err != nil {
-		return err
-	}
-	c.Files = closure.DirFS("/nix/store")
-
 	result, err := sif.WriteFile(ctx, name, &image.Image{Closure: c}, nil, nil)
 	if err != nil {
 		return err
