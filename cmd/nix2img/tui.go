@@ -237,6 +237,10 @@ func (u *ui) say(msg string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.clear()
+	const most = 4000 // bytes, at each end: what is read can be made to lead to messages as long as itself
+	if cut := len(msg) - 2*most; cut > most {
+		msg = fmt.Sprintf("%s [%d bytes left out] %s", msg[:most], cut, msg[most+cut:])
+	}
 	fmt.Fprintf(u.stderr, "nix2img: %s\n", printable(msg))
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -250,5 +252,24 @@ func TestModesLikeLs(t *testing.T) {
 		if got := formatMode(mode); got != want {
 			t.Errorf("formatMode(%v) = %s, want %s", mode, got, want)
 		}
+	}
+}
+
+// What is read can be made to lead to long messages. What is printed is shorter, and has both ends.
+func TestMessagesAreShort(t *testing.T) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	out, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	newUI(null, null, out).fail(errors.New("the begin " + strings.Repeat("x", 1<<20) + " the end"))
+	text, err := os.ReadFile(out.Name())
+	if s := string(text); err != nil || len(s) > 10_000 || !strings.Contains(s, "error: the begin") || !strings.HasSuffix(s, " the end\n") {
+		t.Errorf("%d bytes, %v: %.200s", len(s), err, s)
 	}
 }

@@ -150,7 +150,7 @@ func (f *File) named(op string, err error) error {
 // Where a file system does not say how much is free, writing will tell.
 func (f *File) Reserve(size int64) error {
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
+	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil || st.Blocks == 0 {
 		return nil
 	}
 	if free := int64(st.Bavail) * int64(st.Bsize); free < size {
