@@ -1,43 +1,51 @@
 package main
 
 import (
-	"cmp"
+	"context"
 	"fmt"
-	"path/filepath"
-	"slices"
+	"io/fs"
+	"path"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/nix2img/nix2img/image"
-	"github.com/nix2img/nix2img/image/gpu"
+	"github.com/nix2img/nix2img/image/oci/layout"
 	"github.com/nix2img/nix2img/sif"
 )
 
+// inspector is one run of "nix2img inspect", flag by flag.
+type inspector struct {
+	*app
+	remote registryFlags
+	arch   string
+}
+
 func newInspect(a *app) *cobra.Command {
 	var asJSON bool
+	i := &inspector{app: a}
 	cmd := &cobra.Command{
 		Use:   "inspect IMAGE",
-		Short: "Say what is in a SIF or squashfs",
-		Long: `Say what is in an image: its ID, the store paths, how it was compressed,
-how it starts, and where in the file its root file system lies.
+		Short: "Say what is in an image",
+		Long: `Say what is in an image: its ID, the store paths, how it was compressed, how it starts,
+where in the file its root file system lies, and who has signed it.
 Of images that nix2img has not made it says what there is.
 
+IMAGE is a SIF, a squashfs, an OCI layout or archive, what docker save writes, whoever made it,
+or a reference to an image in a registry, of which no more is fetched than what is said of it.
+
+What an image says of itself is not verified, nor are signatures.
+
 With --json, the whole build record is printed. Among the fields are imageID,
-partition.offset and partition.size (in bytes), and record.`,
+partition.offset and partition.size (in bytes), and record; imageID and record are the image's own words.`,
 		Example: `  nix2img inspect hello.sif
   nix2img inspect --json hello.sif | jq -r '.record.objects[].path'
+  nix2img inspect registry.example.org/group/app:1.0
   mount -o loop,offset=$(nix2img inspect --json hello.sif | jq .partition.offset) hello.sif /mnt`,
 		Args: exactArgs(1, "an image"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			img, err := openImage(args[0])
-			if err != nil {
-				return err
-			}
-			defer img.Close()
-			in, err := inspect(img, args[0])
+			in, err := i.run(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -47,23 +55,34 @@ partition.offset and partition.size (in bytes), and record.`,
 			return in.print(a.ui)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	f.StringVar(&i.arch, "arch", "", "the CPU's `ARCH`, Go's name, of an OCI image for several")
+	i.remote.addFlags(f)
 	return cmd
 }
 
 // inspection is what "inspect --json" prints.
 type inspection struct {
 	File         string        `json:"file"`
-	Format       string        `json:"format"` // "sif" or "squashfs"
-	Size         int64         `json:"size"`   // bytes of the file
+	Format       string        `json:"format"`          // one of formatNames
+	Size         int64         `json:"size"`            // bytes of the file, or of all layers
+	Digest       string        `json:"digest,omitzero"` // of the manifest of an OCI image
 	ImageID      string        `json:"imageID,omitzero"`
 	Architecture string        `json:"architecture,omitzero"`
 	Created      time.Time     `json:"created"`
 	UUID         string        `json:"uuid,omitzero"` // of a SIF
 	Objects      []sif.Object  `json:"objects,omitempty"`
-	Partition    sif.Extent    `json:"partition"` // the root file system; bytes
-	Squashfs     squashInfo    `json:"squashfs"`
+	Layers       []layerInfo   `json:"layers,omitempty"`
+	Partition    *sif.Extent   `json:"partition,omitempty"` // the root file system; bytes
+	Unreadable   string        `json:"unreadable,omitzero"` // why there is no root file system that can be read
+	Squashfs     *squashInfo   `json:"squashfs,omitempty"`
 	Record       *image.Record `json:"record,omitempty"`
+	Config       *image.Config `json:"config,omitempty"` // of an OCI image without a record
+	User         string        `json:"user,omitzero"`    // of an OCI image
+
+	programs programs
 }
 
 type squashInfo struct {
@@ -74,208 +93,121 @@ type squashInfo struct {
 	BytesUsed   int64  `json:"bytesUsed"`
 }
 
-func inspect(img *imageFile, name string) (*inspection, error) {
-	super := img.Super()
-	in := &inspection{
-		File:      name,
-		Format:    "squashfs",
-		Size:      img.size,
-		Created:   super.ModTime.UTC(),
-		Partition: img.partition,
-		Squashfs: squashInfo{
-			Compression: super.Compression.String(),
-			BlockSize:   super.BlockSize,
-			Inodes:      super.Inodes,
-			Fragments:   super.Fragments,
-			BytesUsed:   super.BytesUsed,
-		},
+// programs says what there is to start.
+type programs int
+
+const (
+	noPrograms  programs = iota
+	needName             // there are some, and none is started by default
+	haveDefault          // the image says what is started
+)
+
+func (i *inspector) run(ctx context.Context, name string) (*inspection, error) {
+	if isReference(name) {
+		return i.inspectReference(ctx, name)
 	}
+	if layout.Detect(name) {
+		return i.inspectStored(ctx, name)
+	}
+	img, err := openImage(name)
+	if err != nil {
+		return nil, err
+	}
+	defer img.Close()
+	return inspectFile(img, name)
+}
+
+// inspectFile inspects a SIF or a squashfs.
+func inspectFile(img *imageFile, name string) (*inspection, error) {
+	in := &inspection{File: name, Format: "squashfs", Size: img.size}
 	if s := img.sif; s != nil {
-		in.Format, in.Architecture, in.Created = "sif", s.Arch, s.Created
-		in.UUID, in.Objects = s.UUID, s.Objects
+		in.Format, in.Architecture, in.Created, in.UUID, in.Objects = "sif", s.Arch, s.Created, s.UUID, s.Objects
+		for _, l := range s.Layers {
+			in.Format = "oci-sif"
+			in.Layers = append(in.Layers, layerInfo{Digest: l.Digest, MediaType: l.MediaType, Size: l.Size})
+		}
+	}
+	if in.Architecture == "unknown" {
+		in.Architecture = ""
+	}
+	if img.no != nil {
+		in.Unreadable = "the root file system " + img.no.Reason
 	}
 	record, err := img.record()
 	if err != nil {
 		return nil, fmt.Errorf("inspect %s: %w", name, err)
 	}
-	if record != nil {
-		in.Record, in.ImageID, in.Architecture = record, record.ImageID, record.Architecture
-		in.Created = record.Config.Created
+	if img.FS != nil {
+		in.describeSquashfs(img)
+	}
+	in.claim(record)
+	if img.FS != nil {
+		in.programs = in.findPrograms(img.FS)
 	}
 	return in, nil
 }
 
-// print prints an inspection for a person.
-func (in *inspection) print(u *ui) error {
-	w := tabwriter.NewWriter(u.stdout, 0, 0, 2, ' ', 0)
-	field := func(name, format string, args ...any) {
-		fmt.Fprintf(w, "%s\t%s\n", name, printable(fmt.Sprintf(format, args...)))
+func (in *inspection) describeSquashfs(img *imageFile) {
+	super := img.Super()
+	if img.sif == nil {
+		in.Created = super.ModTime.UTC()
 	}
-	list := func(name string, values []string) {
-		for i, v := range values {
-			if i > 0 {
-				name = ""
-			}
-			field(name, "%s", v)
-		}
+	in.Partition = &img.partition
+	in.Squashfs = &squashInfo{
+		Compression: super.Compression.String(),
+		BlockSize:   super.BlockSize,
+		Inodes:      super.Inodes,
+		Fragments:   super.Fragments,
+		BytesUsed:   super.BytesUsed,
 	}
+}
 
-	kind := "squashfs"
-	if in.Format == "sif" {
-		kind = "SIF"
-	}
-	field("file", "%s (%s, %s)", quoteName(in.File), kind, formatSize(in.Size))
-	r := in.Record
-	switch {
-	case r == nil:
-		field("made by", "not nix2img: there is no build record")
-	default:
-		field("made by", "nix2img %s", r.Version)
-	}
-	if in.ImageID != "" {
-		field("image ID", "%s", in.ImageID)
-	}
-	if in.UUID != "" {
-		field("UUID", "%s", in.UUID)
-	}
-	if in.Architecture != "" {
-		field("architecture", "%s", in.Architecture)
-	}
-	field("created", "%s", in.Created.UTC().Format("2006-01-02 15:04:05 UTC"))
-	field("partition", "%d bytes at offset %d", in.Partition.Size, in.Partition.Offset)
-	field("compression", "%s, blocks of %s", in.compression(), formatBlockSize(in.Squashfs.BlockSize))
-	field("inodes", "%d", in.Squashfs.Inodes)
+// claim takes note of what an image says of itself.
+func (in *inspection) claim(r *image.Record) {
 	if r != nil {
-		var roots []string
-		for _, p := range r.Roots {
-			roots = append(roots, string(p))
-		}
-		list("roots", roots)
-		var total int64
-		for _, o := range r.Objects {
-			total += o.NARSize
-		}
-		field("store paths", "%d, %s uncompressed", len(r.Objects), formatSize(total))
-		list("largest", largest(r.Objects, 5))
-		c := r.Config
-		if len(c.Entrypoint) > 0 {
-			field("entrypoint", "%s", shellWords(c.Entrypoint))
-		}
-		if len(c.Cmd) > 0 {
-			field("command", "%s", shellWords(c.Cmd))
-		}
-		if c.WorkingDir != "" {
-			field("working dir", "%s", c.WorkingDir)
-		}
-		list("environment", c.Env)
-		var labels []string
-		for k, v := range c.Labels {
-			labels = append(labels, k+"="+v)
-		}
-		slices.Sort(labels)
-		list("labels", labels)
-		if r.GPU != nil {
-			list("GPU", gpuLines(r))
-		}
-	} else {
-		var objects []string
-		for _, o := range in.Objects {
-			objects = append(objects, strings.TrimSpace(fmt.Sprintf("%d %s, %s %s", o.ID, o.Type, formatSize(o.Size), o.Name)))
-		}
-		list("objects", objects)
+		in.Record, in.ImageID, in.Architecture, in.Created = r, r.ImageID, r.Architecture, r.Config.Created
 	}
-	field("run it with", "%s", in.commandLine())
-	return w.Flush()
 }
 
-func (in *inspection) compression() string {
-	if in.Record == nil || in.Record.Squashfs == nil {
-		return in.Squashfs.Compression
+// findPrograms looks for programs where a runtime would look for them.
+func (in *inspection) findPrograms(fsys fs.StatFS) programs {
+	if r := in.Record; r != nil && len(r.Config.Entrypoint)+len(r.Config.Cmd) > 0 {
+		return haveDefault
 	}
-	e := in.Record.Squashfs
-	s := e.Compression
-	if e.Level != 0 {
-		s += fmt.Sprintf(":%d", e.Level)
+	if in.Record == nil && isExecutable(fsys, ".singularity.d/runscript") {
+		return haveDefault
 	}
-	if e.Library != "" {
-		s += fmt.Sprintf(" (%s %s)", e.Library, e.Version)
-	}
-	return s
-}
-
-// commandLine returns what a person may type to start the image.
-func (in *inspection) commandLine() string {
-	runtime := "singularity"
-	if in.Squashfs.Compression == "zstd" {
-		runtime = "apptainer" // SingularityCE refuses zstd
-	}
-	file := shellWords([]string{in.File})
-	r := in.Record
-	flags := ""
-	if r != nil && r.NV {
-		flags += " --nv"
-	}
-	if r != nil && r.ROCm {
-		flags += " --rocm"
-	}
-	if r != nil && len(r.Config.Entrypoint)+len(r.Config.Cmd) == 0 {
-		return runtime + " exec" + flags + " " + file + " PROGRAM"
-	}
-	return runtime + " run" + flags + " " + file
-}
-
-// gpuLines says what an image needs of a GPU.
-func gpuLines(r *image.Record) []string {
-	s := r.GPU
-	if s.Use == gpu.UseOptional {
-		return []string{"no code for one, but a driver is used if there is one"}
-	}
-	var lines []string
-	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
-	if len(s.CUDA) > 0 {
-		add("CUDA %s", strings.Join(s.CUDA, ", "))
-	}
-	if targets := slices.Concat(s.SASS, s.HIP); len(targets) > 0 {
-		add("runs on %s", strings.Join(targets, " "))
-	}
-	if s.PTX != "" {
-		add("and on others from %s on, when the driver has compiled PTX", s.PTX)
-	}
-	if s.Driver != "" {
-		add("driver %s or later; code for the very GPU runs from %s on", s.Driver, s.MinDriver)
-	}
-	return append(lines, "more: nix2img gpu")
-}
-
-func largest(objects []image.Object, n int) []string {
-	objects = slices.Clone(objects)
-	slices.SortStableFunc(objects, func(a, b image.Object) int { return cmp.Compare(b.NARSize, a.NARSize) })
-	var lines []string
-	for _, o := range objects[:min(n, len(objects))] {
-		lines = append(lines, fmt.Sprintf("%8s  %s", formatSize(o.NARSize), filepath.Base(string(o.Path))))
-	}
-	return lines
-}
-
-func formatBlockSize(n int) string {
-	if n >= 1<<20 {
-		return fmt.Sprintf("%d MiB", n>>20)
-	}
-	return fmt.Sprintf("%d KiB", n>>10)
-}
-
-// shellWords returns arguments as a shell would read them again.
-func shellWords(args []string) string {
-	var words []string
-	for _, arg := range args {
-		plain := arg != "" && strings.IndexFunc(arg, func(r rune) bool {
-			return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
-				strings.ContainsRune("-_./:=@%+,", r))
-		}) < 0
-		if !plain {
-			arg = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+	for _, dir := range in.path() {
+		entries, err := fs.ReadDir(fsys, dir)
+		if err != nil {
+			continue
 		}
-		words = append(words, arg)
+		for _, e := range entries {
+			if isExecutable(fsys, path.Join(dir, e.Name())) {
+				return needName
+			}
+		}
 	}
-	return strings.Join(words, " ")
+	return noPrograms
+}
+
+// path returns the folders of programs.
+func (in *inspection) path() []string {
+	dirs := []string{"bin", "usr/bin", "sbin", "usr/sbin", "usr/local/bin", "usr/local/sbin"}
+	if in.Record == nil {
+		return dirs
+	}
+	for _, env := range in.Record.Config.Env {
+		if list, ok := strings.CutPrefix(env, "PATH="); ok {
+			for dir := range strings.SplitSeq(list, ":") {
+				dirs = append(dirs, inImage(dir))
+			}
+		}
+	}
+	return dirs
+}
+
+func isExecutable(fsys fs.StatFS, name string) bool {
+	info, err := fsys.Stat(name)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/oci/layout"
@@ -30,6 +31,10 @@ func openFiles(ctx context.Context, name, arch string) (fsys files, close func()
 		if err != nil {
 			return nil, nil, err
 		}
+		if img.no != nil {
+			img.Close()
+			return nil, nil, withHint(fmt.Errorf("open %s: %w", name, img.no), "nix2img inspect lists what is in it")
+		}
 		return img, img.Close, nil
 	}
 	stored, err := layout.Open(name, arch)
@@ -46,15 +51,16 @@ func openFiles(ctx context.Context, name, arch string) (fsys files, close func()
 
 // imageFile is an image that has been opened: a SIF or a bare squashfs, of any writer.
 type imageFile struct {
-	*squashfs.FS
-	file      *os.File
-	size      int64
-	sif       *sif.File  // nil: a bare squashfs
-	partition sif.Extent // where the squashfs lies
+	*squashfs.FS // nil: see no
+	file         *os.File
+	size         int64
+	sif          *sif.File      // nil: a bare squashfs
+	partition    sif.Extent     // where the squashfs lies
+	no           *sif.NoFSError // why there is no root file system that can be read
 }
 
 func openImage(name string) (*imageFile, error) {
-	f, err := os.Open(name)
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe would wait for who writes to it
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, reason(err))
 	}
@@ -74,6 +80,9 @@ func (img *imageFile) open() (err error) {
 	if info.IsDir() {
 		return errors.New("is a directory")
 	}
+	if mode := info.Mode().Type(); mode != 0 && mode != fs.ModeDevice {
+		return errors.New("neither a file nor a block device")
+	}
 	// A block device has an end, but no size.
 	if img.size, err = img.file.Seek(0, io.SeekEnd); err != nil {
 		return reason(err)
@@ -84,7 +93,9 @@ func (img *imageFile) open() (err error) {
 			return err
 		}
 		img.partition = img.sif.Partition
-		img.FS, err = img.sif.FS()
+		if img.FS, err = img.sif.FS(); errors.As(err, &img.no) {
+			return nil
+		}
 		return err
 	case isSquashfs(img.file):
 		img.partition.Size = img.size
@@ -106,8 +117,11 @@ func (img *imageFile) Close() error { return img.file.Close() }
 // record returns the build record: that of the SIF, or the one in the root file system.
 // It is nil if nix2img did not make the image.
 func (img *imageFile) record() (*image.Record, error) {
-	if img.sif != nil && img.sif.Record != nil {
+	switch {
+	case img.sif != nil && img.sif.Record != nil:
 		return img.sif.Record, nil
+	case img.FS == nil:
+		return nil, nil
 	}
 	return readRecord(img.FS)
 }

@@ -33,12 +33,15 @@ func (r *registryFlags) addFlags(f *pflag.FlagSet) {
 	f.BoolVar(&r.insecure, "insecure", false, "go without TLS, or without checking certificates;\na registry on this machine needs no flag")
 }
 
-const orasScheme = "oras://"
+const (
+	orasScheme   = "oras://"
+	dockerScheme = "docker://"
+)
 
 // parse reads a reference. SIFs are marked with the scheme that the runtimes use.
 func (r *registryFlags) parse(arg string) (ref name.Reference, oras bool, err error) {
 	rest, oras := strings.CutPrefix(arg, orasScheme)
-	rest = strings.TrimPrefix(rest, "docker://")
+	rest = strings.TrimPrefix(rest, dockerScheme)
 	var opts []name.Option
 	if r.insecure {
 		opts = append(opts, name.Insecure)

@@ -45,7 +45,7 @@ var arrows = map[string][]string{
 
 	"image/oci/layering": {"closure"},
 	"image/oci/layout": {
-		"internal/ctxio", "internal/codec", "internal/par", "internal/tempfile", "internal/vfs",
+		"internal/ctxio", "internal/codec", "internal/par", "internal/regular", "internal/tempfile", "internal/vfs",
 		"github.com/google/go-containerregistry/pkg/v1", "github.com/google/go-containerregistry/pkg/v1/partial",
 		"github.com/google/go-containerregistry/pkg/v1/types",
 	},

@@ -15,12 +15,17 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/nix2img/nix2img/internal/regular"
 	"github.com/nix2img/nix2img/internal/tempfile"
 )
 
 // A Stored is an image in a layout, or in an archive of either kind, whoever made it.
 type Stored struct {
 	Config *v1.ConfigFile
+	// Manifest is nil for an image that docker save has written: there is none.
+	Manifest *v1.Manifest
+	// Digest is that of the manifest.
+	Digest v1.Hash
 
 	name   string
 	dir    bool
@@ -77,6 +82,9 @@ func Open(name, arch string) (*Stored, error) {
 // Close closes the image.
 func (s *Stored) Close() error { return s.close() }
 
+// OpenLayer opens a layer as it is stored, usually compressed. The lowest is 0.
+func (s *Stored) OpenLayer(i int) (io.ReadCloser, error) { return s.open(path.Clean(s.layers[i])) }
+
 // openBlobs finds out how files of the layout are opened: in a directory, or in a tar archive.
 func (s *Stored) openBlobs() error {
 	info, err := os.Stat(s.name)
@@ -90,7 +98,7 @@ func (s *Stored) openBlobs() error {
 		s.close = func() error { return nil }
 		return nil
 	}
-	f, err := os.Open(s.name)
+	f, err := regular.Open(s.name)
 	if err != nil {
 		return err
 	}
@@ -154,7 +162,7 @@ func (s *Stored) readManifest(arch string) error {
 		if err != nil {
 			return err
 		}
-		config = blobName(m.Config.Digest)
+		s.Manifest, config = m, blobName(m.Config.Digest)
 		for _, l := range m.Layers {
 			s.layers = append(s.layers, blobName(l.Digest))
 		}
@@ -209,6 +217,7 @@ func (s *Stored) choose(index *v1.IndexManifest, arch string) (m *v1.Manifest, e
 		case d.MediaType.IsImage():
 			err = s.read(blobName(d.Digest), func(r io.Reader) (err error) {
 				m, err = v1.ParseManifest(r)
+				s.Digest = d.Digest
 				return err
 			})
 		}
