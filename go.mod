@@ -3,6 +3,7 @@ module github.com/nix2img/nix2img
 go 1.26.0
 
 require (
+	github.com/BurntSushi/toml v1.6.0
 	github.com/DataDog/zstd v1.5.7
 	github.com/anchore/go-lzo v0.1.1
 	github.com/andybalholm/brotli v1.2.8

@@ -22,6 +22,10 @@ type GPU struct {
 	NV   Choice // NVIDIA's, as by the flag --nv of SingularityCE and Apptainer
 	ROCm Choice // AMD's, as by their flag --rocm
 
+	// Waive has patterns for libraries that whoever accepts the image leaves out on purpose.
+	// They are kept in the build record, and change nothing else.
+	Waive []string
+
 	// Accept, if not nil, is called with what the image needs of a GPU. An error ends the build.
 	// If what has been kept in a cache turns out to be damaged, it is called again.
 	Accept func(*gpu.Report) error

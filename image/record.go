@@ -46,6 +46,7 @@ type Record struct {
 	GPU          *gpu.Summary   `json:"gpu,omitzero"`      // nil: nothing uses one, or nobody has looked
 	NV           bool           `json:"nv,omitzero"`       // it serves NVIDIA's driver; see [GPU]
 	ROCm         bool           `json:"rocm,omitzero"`     // it serves AMD's driver
+	Waived       []string       `json:"waived,omitempty"`  // libraries that did not decide on which GPUs it runs; see [GPU]
 	Squashfs     *Encoding      `json:"squashfs,omitzero"` // nil: the image is not a squashfs
 	OCI          *LayerEncoding `json:"oci,omitzero"`      // nil: the image has no layers
 	Objects      []Object       `json:"objects"`           // in image order; see [closure.Closure.Objects]

@@ -368,6 +368,7 @@ func (r *Resolved) Record() (*Record, error) {
 		Config:       r.Config,
 		NV:           r.NV,
 		ROCm:         r.ROCm,
+		Waived:       r.image.GPU.Waive,
 	}
 	if r.Report != nil && r.Report.Use != gpu.UseNone {
 		rec.GPU = r.Report.Summary()

@@ -234,7 +234,7 @@ func (b *builder) open(ctx context.Context) (*image.Image, *squash.Options, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	use, err := b.gpu.parse()
+	use, err := b.gpu.parse(b.ui, &b.source)
 	if err != nil {
 		return nil, nil, err
 	}

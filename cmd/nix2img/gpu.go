@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -52,6 +53,18 @@ unless --nv no says that this is meant.
 A GPU is the name of a product as nvidia-smi, rocm-smi, Slurm or a shop has it (A100, RTX 4090,
 "NVIDIA H100 80GB HBM3", MI250X), a compute capability (8.0 or sm_80), or gfx90a.
 With --driver, it also fails if the driver is too old, or too new for the GPU.
+--for @FILE, and --for - for standard input, take GPUs and driver from what one of these prints:
+nvidia-smi -q -x, nvidia-smi --query-gpu=name,driver_version --format=csv, nvidia-smi -L.
+
+--site FILE compares with the partitions of a cluster, described once, in TOML:
+
+  [partitions.dgx]
+  gpus = ["H100"]
+  driver = "550.54.14"
+
+It prints one table for all. With --partition, the command fails if the programs will not run on
+one of those; without, only if they will not run on any.
+
 A library that no program loads, a profiler, or one that --waive names, fails nothing.
 
 In the table, SASS is machine code of NVIDIA GPUs, PTX is compiled by the driver, HIP is
@@ -60,6 +73,8 @@ With --json, the array libraries has path and code for each, and code has rows
 with kind (sass, ptx, lto, hip), target, and the counts sections (as cuobjdump) and file.`,
 		Example: `  nix2img gpu ./result
   nix2img gpu --for A100,H100 --driver 535.54.03 ./result
+  ssh node nvidia-smi -q -x | nix2img gpu --for - app.sif
+  nix2img gpu --site site.toml --partition dgx,a40 ./result
   nix2img gpu --json app.sif | jq -r '.libraries[].path'`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			g.source.roots = args
@@ -86,16 +101,18 @@ with kind (sass, ptx, lto, hip), target, and the counts sections (as cuobjdump) 
 type gpuResult struct {
 	Summary *gpu.Summary `json:"summary"`
 	Verdict *gpu.Verdict `json:"verdict,omitempty"` // if there was something to compare with
+	// Partitions are those of a site.
+	Partitions []partitionVerdict `json:"partitions,omitempty"`
 	*gpu.Report
 }
 
 func (g *gpuLooker) run(ctx context.Context) error {
 	if nv, err := parseChoice("--nv", g.nv); err != nil {
 		return err
-	} else if g.check.demand.CPU = nv == image.No; g.check.demand.CPU && !g.check.any() && len(g.check.targetNames) == 0 {
+	} else if g.check.demand.CPU = nv == image.No; g.check.demand.CPU && len(g.check.targetNames) == 0 && g.check.site == "" {
 		return usagef("--nv no: there is no --for that needs it")
 	}
-	if err := g.check.parse(); err != nil {
+	if err := g.check.parse(g.ui, &g.source); err != nil {
 		return err
 	}
 	if g.source.jobs < 0 {
@@ -105,7 +122,7 @@ func (g *gpuLooker) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	res := &gpuResult{Summary: report.Summary(), Verdict: g.check.verdict(report), Report: report}
+	res := &gpuResult{Summary: report.Summary(), Verdict: g.check.verdict(report), Partitions: g.check.onSite(report), Report: report}
 	if g.asJSON {
 		err = printJSON(g.ui, res)
 	} else {
@@ -114,7 +131,7 @@ func (g *gpuLooker) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return g.check.judge(g.ui, res.Verdict)
+	return g.check.judge(g.ui, res.Verdict, res.Partitions)
 }
 
 // look makes the report of an image or a closure.
@@ -250,25 +267,53 @@ func explainSuspects(r *gpu.Report, roots []closure.Path, refs map[closure.Path]
 type gpuCheck struct {
 	targetNames []string
 	driverName  string
+	site        string
+	partitions  []string
 
 	demand gpu.Demand
+	parts  []partition // of the site, those that were asked for
 }
 
 func (c *gpuCheck) addFlags(f *pflag.FlagSet) {
-	f.StringSliceVar(&c.targetNames, "for", nil, "fail if it will not run on these `GPU`s: A100, sm_120, gfx90a, ... (commas between)")
+	f.StringSliceVar(&c.targetNames, "for", nil, "fail if it will not run on these `GPU`s: A100, sm_120, gfx90a, ... (commas between),\nor those in @FILE, or - for standard input: see nix2img gpu --help")
 	f.StringVar(&c.driverName, "driver", "", "suppose an NVIDIA driver of this `VERSION`, such as 535.54.03, or branch, R535")
+	f.StringVar(&c.site, "site", "", "compare with the partitions of a cluster, which `FILE` describes: see nix2img gpu --help")
+	f.StringSliceVar(&c.partitions, "partition", nil, "fail if it will not run on the partition `NAME` of --site (commas between)")
 	f.StringSliceVar(&c.demand.Waive, "waive", nil, "let libraries of this `NAME` not decide, such as 'libcupti*' (commas between)")
 }
 
-// parse judges the flags.
-func (c *gpuCheck) parse() error {
-	for _, name := range c.targetNames {
-		t, err := gpu.ParseTarget(name)
-		if err != nil {
-			return usagef("--for: %w", err)
-		}
-		c.demand.Targets = append(c.demand.Targets, t)
+// parse judges the flags, beside those that say where a closure comes from.
+func (c *gpuCheck) parse(u *ui, from *source) error {
+	if err := c.openSite(); err != nil {
+		return err
 	}
+	var host gpu.Driver
+	for _, name := range c.targetNames {
+		file, isFile := strings.CutPrefix(name, "@")
+		if name != "-" && !isFile {
+			t, err := gpu.ParseTarget(name)
+			if err != nil {
+				return usagef("--for: %w", err)
+			}
+			c.demand.Targets = append(c.demand.Targets, t)
+			continue
+		}
+		if name == "-" {
+			if file = ""; from.closure == "-" || slices.Contains(from.from, "-") {
+				return usagef("--for -: standard input has the closure")
+			}
+		}
+		h, err := readHost(u, file)
+		if err != nil {
+			return fmt.Errorf("--for %s: %w", name, err)
+		}
+		if h.Driver != "" && host != "" && h.Driver != host {
+			return usagef("--for: drivers %s and %s: ask for one at a time", host, h.Driver)
+		}
+		c.demand.Targets = append(c.demand.Targets, h.Targets...)
+		host = cmp.Or(host, h.Driver)
+	}
+	c.demand.Driver = host
 	if c.driverName != "" {
 		var err error
 		if c.demand.Driver, err = gpu.ParseDriver(c.driverName); err != nil {
@@ -286,12 +331,25 @@ func (c *gpuCheck) parse() error {
 	return nil
 }
 
+// readHost reads what nvidia-smi has printed, from a file or, without a name, standard input.
+func readHost(u *ui, name string) (*gpu.Host, error) {
+	if name == "" {
+		return gpu.ReadHost(u.stdin)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return gpu.ReadHost(f)
+}
+
 // any reports whether there is something to compare with.
-func (c *gpuCheck) any() bool { return c.demand.Accepts() }
+func (c *gpuCheck) any() bool { return c.demand.Accepts() || c.parts != nil }
 
 // verdict compares. It is nil if there is nothing to compare with.
 func (c *gpuCheck) verdict(r *gpu.Report) *gpu.Verdict {
-	if !c.any() {
+	if !c.demand.Accepts() {
 		return nil
 	}
 	return r.Check(&c.demand)
@@ -304,9 +362,9 @@ func (e *targetError) Error() string { return e.err.Error() }
 func (e *targetError) Unwrap() error { return e.err }
 
 // judge warns of what a verdict has against an image, or returns a [*targetError].
-func (c *gpuCheck) judge(u *ui, v *gpu.Verdict) error {
+func (c *gpuCheck) judge(u *ui, v *gpu.Verdict, site []partitionVerdict) error {
 	if v == nil {
-		return nil
+		return c.judgeSite(u, site)
 	}
 	var failed []string
 	var rebuild, cpu bool

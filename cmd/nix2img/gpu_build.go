@@ -24,7 +24,7 @@ func (g *gpuUse) addFlags(f *pflag.FlagSet) {
 }
 
 // parse judges the flags.
-func (g *gpuUse) parse() (use image.GPU, err error) {
+func (g *gpuUse) parse(u *ui, from *source) (use image.GPU, err error) {
 	if use.NV, err = parseChoice("--nv", g.nv); err != nil {
 		return use, err
 	}
@@ -32,7 +32,8 @@ func (g *gpuUse) parse() (use image.GPU, err error) {
 		return use, err
 	}
 	g.check.demand.CPU = use.NV == image.No
-	return use, g.check.parse()
+	use.Waive = g.check.demand.Waive
+	return use, g.check.parse(u, from)
 }
 
 func parseChoice(flag, value string) (image.Choice, error) {
@@ -66,7 +67,7 @@ func (g *gpuUse) accept(u *ui, c *closure.Closure) func(*gpu.Report) error {
 				u.warnf("%s", text)
 			}
 		}
-		return g.check.judge(u, g.check.verdict(r))
+		return g.check.judge(u, g.check.verdict(r), g.check.onSite(r))
 	}
 }
 

@@ -15,6 +15,10 @@ import (
 // print prints a report for a person: the summary, libraries, how the driver is found, and suspects.
 func (res *gpuResult) print(u *ui) error {
 	var b strings.Builder
+	if res.Partitions != nil {
+		printSite(&b, res.Partitions)
+		fmt.Fprintln(&b)
+	}
 	res.printSummary(&b)
 	res.printLibraries(&b)
 	res.printLookups(&b)
