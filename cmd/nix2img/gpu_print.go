@@ -103,6 +103,19 @@ func (res *gpuResult) printSummary(out io.Writer) {
 		}
 		field("compiler", "%s%s: %s", c.Name, version, shortPath(c.Path))
 	}
+	for _, f := range res.Frameworks {
+		state := "ready"
+		if !f.CUDA.IsZero() {
+			state += ", with CUDA " + f.CUDA.String()
+		}
+		if len(f.Missing) > 0 {
+			state = "not ready: " + strings.Join(f.Missing, ", ") + " not in the closure"
+		}
+		field(f.Name, "%s", state)
+	}
+	for _, i := range res.Interfaces {
+		field(i.Name, "used by %s, such as %s", counted(len(i.Users), "file", "files"), shortPath(i.Users[0]))
+	}
 	if res.Glibc != nil {
 		field("glibc", "%s (%s)", res.Glibc.Version, shortPath(res.Glibc.Path))
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // FactsVersion is the version of what [Inspector] finds, and of how [Facts] are written as JSON.
-const FactsVersion = 2
+const FactsVersion = 3
 
 // Facts are what [Inspector] finds in one tree.
 // They follow from the tree alone, so they can be kept as long as the tree stays as it is:

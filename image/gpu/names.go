@@ -87,6 +87,7 @@ var gpuLibraries = []string{
 	"libcuda", "libnvidia-", "libnvcuvid.", "libnvoptix.", "libGLX_nvidia.", "libEGL_nvidia.", "libOpenCL.",
 	"libnvrtc", "libnvJitLink.", "libnvvm.", "libcublas", "libcudnn", "libcufft", "libcurand.", "libcusolver", "libcusparse",
 	"libnccl", "libnvinfer", "libcupti.", "libnvToolsExt.",
+	"libvulkan.", "libEGL.", "libGL.", "libGLX.", "libze_loader.", "libze_intel_gpu.",
 	"libamdhip64.", "libhsa-runtime64.", "libhiprtc", "libamd_comgr", "librocm_smi64.", "libamd_smi.", "libMIOpen.", "librocblas.",
 }
 

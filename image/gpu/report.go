@@ -34,6 +34,10 @@ type Report struct {
 	Driver DriverNeeds `json:"driver"`
 	// Compilers compile GPU code at run time, so that what will run cannot be seen.
 	Compilers []Compiler `json:"compilers"`
+	// Interfaces are ways to use a GPU beside CUDA and ROCm that something in the image goes.
+	Interfaces []Interface `json:"interfaces"`
+	// Frameworks make GPU code at run time, if they have what they need for it.
+	Frameworks []Framework `json:"frameworks"`
 	// Loose are files with GPU code outside of programs and libraries, or with the names of such.
 	Loose []Loose `json:"loose"`
 	// Glibc is the newest version of glibc that a file needs, and Path of that file.
@@ -209,7 +213,7 @@ func (t *tables) report(trees []Tree) *Report {
 	r := &Report{ // lists are [] in JSON, not null
 		Tables: Tables{Date: t.date, CUDA: cuda, Driver: Driver(strconv.Itoa(branch))}, tables: t,
 		Libraries: []Library{}, Needs: []Need{}, Lookups: []Lookup{}, CUDA: []CUDAVersion{},
-		Compilers: []Compiler{}, Loose: []Loose{}, Suspects: []Suspect{},
+		Compilers: []Compiler{}, Interfaces: []Interface{}, Frameworks: []Framework{}, Loose: []Loose{}, Suspects: []Suspect{},
 		byPath: make(map[string]*placed), byName: make(map[string][]*placed),
 		links: make(map[string]string), inDirs: make(map[string]bool),
 	}
@@ -243,6 +247,8 @@ func (t *tables) report(trees []Tree) *Report {
 	r.findNeeds()
 	r.findVersions()
 	r.findCompilers()
+	r.findInterfaces()
+	r.findFrameworks()
 	r.findUse()
 	r.resolve()
 	r.findReach()

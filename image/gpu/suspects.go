@@ -45,6 +45,8 @@ const (
 	HiddenCode    SuspectKind = "hidden-code"    // GPU code that cannot be read
 	DamagedFile   SuspectKind = "damaged"        // an ELF file that no loader takes
 	ShadowsDriver SuspectKind = "shadows-driver" // a file of the image is found before the host's
+	NotReady      SuspectKind = "not-ready"      // what a framework needs to make GPU code is not there
+	NoDriver      SuspectKind = "no-driver"      // no runtime brings the driver that is used
 	NotInClosure  SuspectKind = "not-in-closure" // a library of CUDA's toolkit that a file needs is not there
 )
 
@@ -118,6 +120,7 @@ func (r *Report) findSuspects() {
 	for _, k := range order {
 		r.Suspects = append(r.Suspects, *all[k])
 	}
+	r.suspectFrameworks()
 	majors := make(map[int]CUDAVersion)
 	for _, c := range r.CUDA {
 		majors[c.Version.Major] = c
@@ -135,6 +138,22 @@ func (r *Report) findSuspects() {
 	slices.SortStableFunc(r.Suspects, func(a, b Suspect) int {
 		return slices.Index(rank, a.Severity) - slices.Index(rank, b.Severity)
 	})
+}
+
+// suspectFrameworks names what is missing to make code for a GPU, in images that use one, and drivers that nobody brings.
+func (r *Report) suspectFrameworks() {
+	for _, f := range r.Frameworks {
+		if r.Use == UseGPU && len(f.Missing) > 0 {
+			r.Suspects = append(r.Suspects, Suspect{NotReady, Note, f.Path, storePath(f.Path), 1,
+				"is of " + f.Name + ", which is not ready to make GPU code: " + strings.Join(f.Missing, ", ") + " not in the closure", nil})
+		}
+	}
+	i := slices.IndexFunc(r.Interfaces, func(i Interface) bool { return i.Name == LevelZero })
+	if i >= 0 && len(r.byName["libze_intel_gpu.so.1"]) == 0 {
+		user := r.Interfaces[i].Users[0]
+		r.Suspects = append(r.Suspects, Suspect{NoDriver, Note, user, storePath(user), len(r.Interfaces[i].Users),
+			"uses Level Zero, and no runtime brings Intel's driver for it, libze_intel_gpu.so.1: it must be in the closure (intel-compute-runtime)", nil})
+	}
 }
 
 // linkedName reports whether a link has the name of a library.
