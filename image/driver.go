@@ -58,14 +58,40 @@ const nixDriverDir = "/run/opengl-driver/lib"
 // the folder of SingularityCE and Apptainer, then those that other runtimes and their hooks use.
 func (r *Resolved) driverDirs() []string {
 	dirs := []string{"/" + libsDir, "/usr/lib64"}
+	multiarch := ""
 	switch r.Arch {
 	case "amd64":
-		return append(dirs, "/usr/lib/x86_64-linux-gnu", "/usr/lib/wsl/lib")
+		multiarch = "/usr/lib/x86_64-linux-gnu"
+		dirs = append(dirs, multiarch, "/usr/lib/wsl/lib")
 	case "arm64":
-		const dir = "/usr/lib/aarch64-linux-gnu"
-		return append(dirs, dir, dir+"/nvidia", dir+"/tegra")
+		multiarch = "/usr/lib/aarch64-linux-gnu"
+		dirs = append(dirs, multiarch, multiarch+"/nvidia", multiarch+"/tegra")
+	}
+	if !r.NV && !r.ROCm {
+		return dirs // somebody may have a library for videos that uses a driver
+	}
+	// CDI shows a driver where the host has it.
+	if multiarch != "" {
+		dirs = append(dirs, multiarch+"/nvidia/current") // Debian
+	}
+	dirs = append(dirs,
+		"/usr/lib64/nvidia", "/usr/lib/nvidia", // older packages of Fedora, openSUSE and others
+		"/usr/lib",                // Arch
+		"/usr/local/nvidia/lib64") // Kubernetes on Google's machines
+	if r.ROCm && !r.hasROCm() {
+		dirs = append(dirs, "/opt/rocm/lib")
 	}
 	return dirs
+}
+
+// hasROCm reports whether the closure has the part of ROCm above the kernel. The host's must not take its place.
+func (r *Resolved) hasROCm() bool {
+	for _, facts := range r.facts {
+		if slices.ContainsFunc(facts.Files, func(f gpu.File) bool { return strings.HasPrefix(f.Soname, "libhsa-runtime64.so") }) {
+			return true
+		}
+	}
+	return false
 }
 
 // resolveGPU settles which drivers the image serves, and what it has of the closure for that.
@@ -185,7 +211,8 @@ func (r *Resolved) resolveFacts(ctx context.Context) error {
 // To [Config.Env] it adds, in an image that serves NVIDIA's driver:
 //
 //	NVIDIA_VISIBLE_DEVICES=all                   asks for the GPUs
-//	NVIDIA_DRIVER_CAPABILITIES=compute,utility   and for the libraries to compute, and nvidia-smi
+//	NVIDIA_DRIVER_CAPABILITIES=compute,utility   and for the libraries to compute, and nvidia-smi;
+//	                                             display, graphics and video as well if the closure uses those
 //	NVIDIA_REQUIRE_CUDA=cuda>=12.0               has runtimes refuse an older driver; see below
 //	LD_LIBRARY_PATH=...                          has the closure's own libraries before the host's,
 //	                                             and all folders where runtimes put those
@@ -202,7 +229,7 @@ func (r *Resolved) OCIEnv() []string {
 	if !r.NV {
 		return env
 	}
-	add := []string{"NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"}
+	add := []string{"NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=" + strings.Join(append([]string{"compute", "utility"}, r.Report.Capabilities()...), ",")}
 	if cuda := r.requiredCUDA(); cuda != "" {
 		add = append(add, "NVIDIA_REQUIRE_CUDA=cuda>="+cuda)
 	}
@@ -239,6 +266,5 @@ func (r *Resolved) ociLibraryPath() string {
 		dirs = append(dirs, shieldDir)
 	}
 	dirs = append(dirs, r.driverDirs()...)
-	// The first of these is where Kubernetes on Google's machines has the driver.
-	return strings.Join(append(dirs, "/usr/local/nvidia/lib64", nixDriverDir), ":")
+	return strings.Join(append(dirs, nixDriverDir), ":")
 }

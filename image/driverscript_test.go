@@ -17,7 +17,9 @@ import (
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/gpu"
+	"github.com/nix2img/nix2img/image/gpu/gputest"
 	"github.com/nix2img/nix2img/image/inspect"
+	"github.com/nix2img/nix2img/internal/elf/elftest"
 )
 
 var (
@@ -165,6 +167,26 @@ func scriptCases() []scriptCase {
 		{"Jetson, no", orin, with(libs, "libcuda.so.1", "libnvrm_gpu.so"), "NIX2IMG_CUDA_COMPAT=no", shield + ":" + libs},
 		{"not a Jetson", orin, cuda().with(version, driver("535.1")).with(gpu0, tesla), "", shield + ":" + libs},
 	}
+	const debian, nixos = "/usr/lib/x86_64-linux-gnu/nvidia/current", "/nix/store/rkzrjkzrj0kzrjkzrjkzrjkzrjkzrjkz-nvidia-x11-580.95.05-6.12.1/lib"
+	for _, dir := range []string{debian, "/usr/lib64/nvidia", "/usr/lib/nvidia", "/usr/lib", "/usr/local/nvidia/lib64", nixos} {
+		cases = append(cases, scriptCase{dir, gl, with(dir, "libcuda.so.1"), "", shield + ":" + dir},
+			scriptCase{dir + ", user's", gl, with(dir, "libcuda.so.1"), set + "/my lib:" + libs, "/my lib:" + shield + ":" + dir},
+			scriptCase{dir + ", nothing for a GPU", nil, with(dir, "libcuda.so.1"), "", "-"})
+	}
+	baked := gpuImage("amd64")
+	baked.Closure = closureOf(files{hello + "/bin/hello": elfFile("amd64", ""), object("nvidia-x11-550.1") + "/lib/libcuda.so.1": "a driver"}, hello)
+	baked.Facts = nil
+	rocm, whole := gpuImage("amd64"), gpuImage("amd64", lib("lib/libhsa-runtime64.so.1", "amd64", "libhsa-runtime64.so.1"))
+	rocm.GPU, whole.GPU = image.GPU{NV: image.No, ROCm: image.Yes}, image.GPU{NV: image.No, ROCm: image.Yes}
+	const told = "NVIDIA_CTK_LIBCUDA_DIR="
+	cases = append(cases,
+		scriptCase{"what CDI tells", gl, with("/odd/my lib", "libcuda.so.1"), told + "/odd/my lib", shield + ":/odd/my lib"},
+		scriptCase{"what CDI tells is known", gl, with("/usr/lib", "libcuda.so.1"), told + "/usr/lib", shield + ":/usr/lib"},
+		scriptCase{"what CDI tells is not there", gl, host{}, told + "/usr/lib", "-"},
+		scriptCase{"NixOS by CDI and by its link", gl, with(nixos, "libcuda.so.1").with("/run/opengl-driver/lib/libcuda.so.1", ""), "", shield + ":" + nixos},
+		scriptCase{"the driver of the closure", baked, with(strings.TrimSuffix(object("nvidia-x11-550.1"), "/")+"/lib", "libcuda.so.1"), "", "-"},
+		scriptCase{"ROCm of the host", rocm, with("/opt/rocm/lib", "libhsa-runtime64.so.1"), "", shield + ":/opt/rocm/lib"},
+		scriptCase{"ROCm of the closure", whole, with("/opt/rocm/lib", "libhsa-runtime64.so.1"), "", "-"})
 	// Apptainer adds these afterwards, but only to what is set.
 	for _, key := range []string{"PREPEND", "APPEND"} {
 		cases = append(cases, scriptCase{key, gl, host{}, key + "_LD_LIBRARY_PATH=/added", libs},
@@ -335,8 +357,9 @@ func TestConvertedFromOCI(t *testing.T) {
 }
 
 func TestOCIEnv(t *testing.T) {
-	const dirs = "/.singularity.d/libs:/usr/lib64:/usr/lib/x86_64-linux-gnu:/usr/lib/wsl/lib:/usr/local/nvidia/lib64:/run/opengl-driver/lib"
-	const arm = "/.singularity.d/libs:/usr/lib64:/usr/lib/aarch64-linux-gnu:/usr/lib/aarch64-linux-gnu/nvidia:/usr/lib/aarch64-linux-gnu/tegra:/usr/local/nvidia/lib64:/run/opengl-driver/lib"
+	const more = "/nvidia/current:/usr/lib64/nvidia:/usr/lib/nvidia:/usr/lib:/usr/local/nvidia/lib64:/run/opengl-driver/lib"
+	const dirs = "/.singularity.d/libs:/usr/lib64:/usr/lib/x86_64-linux-gnu:/usr/lib/wsl/lib:/usr/lib/x86_64-linux-gnu" + more
+	const arm = "/.singularity.d/libs:/usr/lib64:/usr/lib/aarch64-linux-gnu:/usr/lib/aarch64-linux-gnu/nvidia:/usr/lib/aarch64-linux-gnu/tegra:/usr/lib/aarch64-linux-gnu" + more
 	const all, compute = "NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"
 	for _, test := range []struct {
 		name string
@@ -369,6 +392,67 @@ func TestOCIEnv(t *testing.T) {
 		}
 		if script := readFile(t, fsys, ".singularity.d/env/10-nix2img.sh"); test.env == nil && strings.Contains(script, "LD_LIBRARY_PATH") {
 			t.Errorf("%s: what a SIF sets before the user does has LD_LIBRARY_PATH:\n%s", test.name, script)
+		}
+	}
+}
+
+// Programs that look in ways of their own are told where the host's files are, if there are some.
+func TestOwnWays(t *testing.T) {
+	const nvidia = "nvidia_icd.x86_64.json"
+	user := hello + "/lib/libuser.so"
+	img := func(names ...string) *image.Image {
+		f := files{hello + "/bin/hello": elfFile("amd64", ""), user: string(gputest.Library(elftest.Object{Soname: "libuser.so"}, nil, names...))}
+		if len(names) == 0 {
+			f[object("triton-3.0")+"/lib/libtriton.so"] = elfFile("amd64", "")
+		}
+		return &image.Image{Closure: closureOf(f, hello), GPU: image.GPU{NV: image.Yes}}
+	}
+	cuda := func() host { return with(libs, "libcuda.so.1") }
+	for _, test := range []struct {
+		img      *image.Image
+		host     host
+		env      string
+		variable string
+		want     string // "-": not set
+	}{
+		{img(), cuda(), "", "TRITON_LIBCUDA_PATH", libs},
+		{img(), with("/usr/lib64", "libnvidia-ml.so.1").with("/usr/lib/libcuda.so.1", ""), "", "TRITON_LIBCUDA_PATH", "/usr/lib"},
+		{img(), host{}, "", "TRITON_LIBCUDA_PATH", "-"},
+		{img(), cuda(), "TRITON_LIBCUDA_PATH=/mine", "TRITON_LIBCUDA_PATH", "/mine"},
+		{img("libvulkan.so.1"), cuda(), "", "TRITON_LIBCUDA_PATH", "-"},
+		{img("libvulkan.so.1"), cuda().with("/usr/share/vulkan/icd.d/"+nvidia, "{}"), "", "VK_DRIVER_FILES", "/usr/share/vulkan/icd.d/" + nvidia},
+		{img("libvulkan.so.1"), cuda().with("/usr/share/vulkan/icd.d/"+nvidia, "{}").with("/etc/vulkan/icd.d/"+nvidia, "{}"), "", "VK_DRIVER_FILES", "/usr/share/vulkan/icd.d/" + nvidia},
+		{img("libvulkan.so.1"), cuda(), "", "VK_DRIVER_FILES", "-"},
+		{img("libvulkan.so.1"), cuda().with("/etc/vulkan/icd.d/"+nvidia, "{}"), "VK_ICD_FILENAMES=/mine", "VK_DRIVER_FILES", "-"},
+		{img("libOpenCL.so.1"), cuda().with("/usr/share/vulkan/icd.d/"+nvidia, "{}"), "", "VK_DRIVER_FILES", "-"},
+		{img("libEGL.so.1"), cuda().with("/usr/share/glvnd/egl_vendor.d/10_nvidia.json", "{}"), "", "__EGL_VENDOR_LIBRARY_DIRS", "/usr/share/glvnd/egl_vendor.d"},
+		{img("libEGL.so.1"), cuda().with("/run/opengl-driver/share/glvnd/egl_vendor.d/10_nvidia.json", "{}"), "", "__EGL_VENDOR_LIBRARY_DIRS",
+			"/run/opengl-driver/share/glvnd/egl_vendor.d"},
+		{img("libOpenCL.so.1"), cuda().with("/etc/OpenCL/vendors/nvidia.icd", "libnvidia-opencl.so.1"), "", "OCL_ICD_VENDORS", "/etc/OpenCL/vendors"},
+		{img("libOpenCL.so.1"), cuda().with("/etc/OpenCL/vendors/pocl.icd", "libpocl.so"), "", "OCL_ICD_VENDORS", "-"},
+	} {
+		got, ok := evaluate(t, (&scriptCase{img: test.img, host: test.host, env: test.env}).text(t), test.host)[test.variable]
+		if !ok {
+			got = "-"
+		}
+		if got != test.want {
+			t.Errorf("%s with %v, %q: got %q, want %q", test.variable, test.host, test.env, got, test.want)
+		}
+	}
+}
+
+// A runtime is asked for all parts of the driver that the closure uses, and no others.
+func TestCapabilities(t *testing.T) {
+	for names, want := range map[string]string{
+		"libcuda.so.1":                     "compute,utility",
+		"libnvcuvid.so.1":                  "compute,utility,video",
+		"libGL.so.1 libnvidia-encode.so.1": "compute,utility,display,graphics,video",
+		"libEGL.so.1":                      "compute,utility,graphics",
+	} {
+		f := files{hello + "/bin/hello": elfFile("amd64", ""), hello + "/lib/libx.so": string(gputest.Library(elftest.Object{}, nil, strings.Fields(names)...))}
+		env := resolve(t, &image.Image{Closure: closureOf(f, hello), GPU: image.GPU{NV: image.Yes}}).OCIEnv()
+		if !slices.Contains(env, "NVIDIA_DRIVER_CAPABILITIES="+want) {
+			t.Errorf("%s: got %q, want %s", names, env, want)
 		}
 	}
 }

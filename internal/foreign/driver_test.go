@@ -185,6 +185,11 @@ var hostDirs = []struct{ name, mount, libs string }{
 	{"CDI on Debian", "/usr/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu"},
 	{"NixOS", "/run/opengl-driver", "/run/opengl-driver/lib"},
 	{"WSL", "/usr/lib/wsl/lib", "/usr/lib/wsl/lib"},
+	{"CDI on Debian with alternatives", "/usr/lib/x86_64-linux-gnu/nvidia/current", "/usr/lib/x86_64-linux-gnu/nvidia/current"},
+	{"CDI on Fedora once", "/usr/lib64/nvidia", "/usr/lib64/nvidia"},
+	{"CDI on openSUSE once", "/usr/lib/nvidia", "/usr/lib/nvidia"},
+	{"CDI on Arch", "/usr/lib", "/usr/lib"},
+	{"Kubernetes of Google", "/usr/local/nvidia/lib64", "/usr/local/nvidia/lib64"},
 }
 
 // Programs find the driver, that finds its own libraries, and the closure's are not replaced.
@@ -207,7 +212,8 @@ func TestDriverIsFound(t *testing.T) {
 		d.mustSay(t, h.name, nil, found+"/.nix2img/shield:"+h.libs)
 		const user = "/opt/my lib:/.singularity.d/libs" // as the runtime passes it
 		d.mustSay(t, h.name+", user's", []string{"LD_LIBRARY_PATH=" + user}, found+"/opt/my lib:/.nix2img/shield:"+h.libs)
-		const all = "/.nix2img/shield:/.singularity.d/libs:/usr/lib64:/usr/lib/x86_64-linux-gnu:/usr/lib/wsl/lib:/usr/local/nvidia/lib64:/run/opengl-driver/lib"
+		const all = "/.nix2img/shield:/.singularity.d/libs:/usr/lib64:/usr/lib/x86_64-linux-gnu:/usr/lib/wsl/lib" +
+			":/usr/lib/x86_64-linux-gnu/nvidia/current:/usr/lib64/nvidia:/usr/lib/nvidia:/usr/lib:/usr/local/nvidia/lib64:/run/opengl-driver/lib"
 		d.mustSay(t, h.name+", without scripts", []string{"oci"}, found+all)
 		unbind()
 	}
