@@ -101,77 +101,97 @@ func (f *finder) walk(n visited, yield func(visited, error) bool) bool {
 }
 
 // look has the inspectors of its tree look at a node.
-func (f *finder) look(ctx context.Context, n visited) (_ visited, err error) {
-	c := &contents{fsys: f.fsys, name: n.name}
-	defer c.Close()
-	var memory *[smallSize]byte
-	switch n.Mode.Type() {
-	case fs.ModeSymlink:
-		n.Target, err = fs.ReadLink(f.fsys, n.name)
-	case 0:
-		memory = smallFiles.Get().(*[smallSize]byte)
-		defer smallFiles.Put(memory)
-		err = n.open(c, memory[:HeadSize])
-	}
-	if err != nil {
+func (f *finder) look(ctx context.Context, n visited) (visited, error) {
+	r := reading{contents: contents{fsys: f.fsys, name: n.name}}
+	defer r.end()
+	if err := r.begin(&n.Node); err != nil {
 		return n, err
 	}
 	list := f.trees[n.tree].Inspectors
-	var all io.ReaderAt // the contents, once somebody wants them
 	for i, in := range list {
-		want := in.Wants(&n.Node)
-		if want == Nothing {
-			continue
-		}
-		if want > Itself && n.Size > 0 && all == nil {
-			if all, err = n.contents(c, memory); err != nil {
-				return n, err
-			}
-		}
-		finding, err := in.Look(ctx, &File{Node: n.Node, want: want, all: all})
+		finding, err := r.show(ctx, &n.Node, in)
 		if err != nil {
 			return n, fmt.Errorf("%s: %w", in.Name(), err)
 		}
-		if finding != nil {
-			if n.findings == nil {
-				n.findings = make([]any, len(list))
-			}
-			n.findings[i] = finding
+		if finding == nil {
+			continue
 		}
+		if n.findings == nil {
+			n.findings = make([]any, len(list))
+		}
+		n.findings[i] = finding
 	}
 	n.Head = nil
 	return n, nil
 }
 
-// open completes what is known of a regular file.
-func (n *visited) open(c *contents, head []byte) error {
-	k, err := c.ReadAt(head, 0)
-	if err != nil && err != io.EOF {
-		return err
-	}
-	info, err := c.file.Stat()
-	if err != nil {
-		return err
-	}
-	n.Node = newNode(n.Path, info.Mode())
-	n.Head = head[:k]
-	return n.setSize(info.Size())
+// reading is that of a node by one inspector after another.
+type reading struct {
+	contents
+	memory *[smallSize]byte // of a file
+	all    io.ReaderAt      // its contents, once somebody wants them
 }
 
-// contents returns those of a file. A small one is read into the memory that has its first bytes already.
+// begin completes what is known of a node.
+func (r *reading) begin(n *Node) (err error) {
+	switch n.Mode.Type() {
+	case fs.ModeSymlink:
+		n.Target, err = fs.ReadLink(r.fsys, r.name)
+		return err
+	case 0:
+		r.memory = smallFiles.Get().(*[smallSize]byte)
+		k, err := r.ReadAt(r.memory[:HeadSize], 0)
+		if err != nil && err != io.EOF {
+			return err
+		}
+		info, err := r.file.Stat()
+		if err != nil {
+			return err
+		}
+		*n = newNode(n.Path, info.Mode())
+		n.Head = r.memory[:k]
+		return n.setSize(info.Size())
+	}
+	return nil
+}
+
+func (r *reading) end() {
+	r.Close()
+	if r.memory != nil {
+		smallFiles.Put(r.memory)
+	}
+}
+
+// show has an inspector look at a node, if it wants to.
+func (r *reading) show(ctx context.Context, n *Node, in Inspector) (finding any, err error) {
+	want := in.Wants(n)
+	if want == Nothing {
+		return nil, nil
+	}
+	if want > Itself && n.Size > 0 && r.all == nil {
+		if err := r.load(n); err != nil {
+			return nil, err
+		}
+	}
+	return in.Look(ctx, &File{Node: *n, want: want, all: r.all})
+}
+
+// load makes the contents of a file readable. A small one is read into the memory that has its first bytes already.
 // If it has become shorter, so has the node.
-func (n *visited) contents(c *contents, memory *[smallSize]byte) (io.ReaderAt, error) {
+func (r *reading) load(n *Node) error {
 	if n.Size > smallSize {
-		return c, nil
+		r.all = &r.contents
+		return nil
 	}
 	k := len(n.Head)
 	if int64(k) < n.Size {
-		more, err := c.ReadAt(memory[k:n.Size], int64(k))
+		more, err := r.ReadAt(r.memory[k:n.Size], int64(k))
 		if err != nil && err != io.EOF {
-			return nil, err
+			return err
 		}
 		k += more
 	}
 	n.Size = min(n.Size, int64(k))
-	return bytes.NewReader(memory[:n.Size]), nil
+	r.all = bytes.NewReader(r.memory[:n.Size])
+	return nil
 }

@@ -15,7 +15,7 @@ import (
 // Trees may be made by anybody, so no file is too strange: what cannot be read because of how it is made is a finding.
 // The errors are those of reading, and of the context. They fail a build.
 type Inspector interface {
-	// Name is that of the inspector in [Facts]: lower-case letters, digits and hyphens.
+	// Name is that of the inspector in [Facts], where no other has it: lower-case letters, digits and hyphens.
 	Name() string
 	// Version is the version of what the inspector finds, and of how it is written: 1 or more.
 	// With another one, all trees are looked at again.
