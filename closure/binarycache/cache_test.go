@@ -526,12 +526,7 @@ func TestDirectories(t *testing.T) {
 	// An object that it does not have is somewhere else, or nowhere; and one whose NAR is gone fails.
 	c := cachetest.New()
 	paths := c.Closure(t, "none")
-	for name, b := range c.Files {
-		file := filepath.Join(dir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o777), os.WriteFile(file, b, 0o666)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	write(t, c, dir)
 	cache, err := binarycache.Open(t.Context(), "file://"+dir, rt)
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,5 @@
 // Package nixdb reads closures from the database of a Nix store, without Nix and without changing it.
+// [OpenStore] finds database and files of a store, [Open] is for the database alone.
 //
 // The database is the file db.sqlite in nix/var/nix/db, beside the store in nix/store.
 // These are the tables and columns that matter here:
