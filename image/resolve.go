@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -53,8 +54,11 @@ type Resolved struct {
 // Resolve looks into the closure's files to settle what the image leaves open.
 // Among the errors are [*ConfigError] and [*ArchError].
 func (img *Image) Resolve(ctx context.Context) (*Resolved, error) {
-	if img.Closure == nil || img.Closure.Files == nil {
-		return nil, fmt.Errorf("image: resolve: no closure, or one without files")
+	if img.Closure == nil {
+		return nil, errors.New("image: resolve: no closure")
+	}
+	if img.Closure.Files == nil {
+		return nil, fmt.Errorf("image: resolve: %w", closure.ErrNoFiles)
 	}
 	if err := img.Config.Validate(); err != nil {
 		return nil, err
