@@ -19,15 +19,17 @@ import (
 )
 
 func newExtract(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "extract IMAGE DIR [PATH...]",
+	var exact bool
+	cmd := &cobra.Command{
+		Use:   "extract [--exact] IMAGE DIR [PATH...]",
 		Short: "Unpack files of an image",
 		Long: `Unpack an image, or the given files and directories of it, into the directory DIR,
 which is made if it is not there.
 IMAGE is what nix2img ls takes.
 
 Permissions (without setuid and setgid), modification times and symbolic links
-are those of the image. Owners are not, nor are extended attributes; device nodes,
+are those of the image, but for directories, which their owner may write to, so that they can be removed again:
+with --exact, those are, too. Owners are not, nor are extended attributes; device nodes,
 pipes and sockets are left out with a warning. Nothing is ever overwritten,
 and nothing is written outside of DIR.`,
 		Example: `  nix2img extract hello.sif ./root
@@ -39,13 +41,15 @@ and nothing is written outside of DIR.`,
 				return err
 			}
 			defer done()
-			return extract(cmd.Context(), a.ui, img, args[1], args[2:])
+			return extract(cmd.Context(), a.ui, img, args[1], args[2:], exact)
 		},
 	}
+	cmd.Flags().BoolVar(&exact, "exact", false, "give directories their very permissions, so that they may have to be\nmade writable before they can be removed")
+	return cmd
 }
 
 // extract unpacks files of an image into a directory.
-func extract(ctx context.Context, u *ui, img files, dir string, paths []string) error {
+func extract(ctx context.Context, u *ui, img files, dir string, paths []string, exact bool) error {
 	if len(paths) == 0 {
 		paths = []string{"/"}
 	}
@@ -65,7 +69,7 @@ func extract(ctx context.Context, u *ui, img files, dir string, paths []string) 
 		return fmt.Errorf("extract: %w", err)
 	}
 	defer root.Close()
-	x := &extractor{ctx: ctx, ui: u, img: img, dir: dir, buf: make([]byte, 1<<20)}
+	x := &extractor{ctx: ctx, ui: u, img: img, dir: dir, exact: exact, buf: make([]byte, 1<<20)}
 	if err := x.all(root, ours, paths); err != nil {
 		return withHint(fmt.Errorf("extract: %w", err),
 			"%s in %s, which is incomplete", plural(x.count, "file"), dir)
@@ -79,6 +83,7 @@ type extractor struct {
 	ui    *ui
 	img   files
 	dir   string
+	exact bool // directories have the permissions of the image
 	buf   []byte
 	count int   // files and links
 	bytes int64 // of files
@@ -269,7 +274,7 @@ func (x *extractor) finish(dir *os.Root, base, full string, info fs.FileInfo) er
 	if err := dir.Chtimes(base, info.ModTime(), info.ModTime()); err != nil {
 		return x.where(full, err)
 	}
-	if err := dir.Chmod(base, permissions(info)); err != nil {
+	if err := dir.Chmod(base, x.permissions(info)); err != nil {
 		return x.where(full, err)
 	}
 	return nil
@@ -301,8 +306,12 @@ func (x *extractor) where(name string, err error) error {
 }
 
 // permissions leaves out setuid and setgid, because owners are not restored.
-func permissions(info fs.FileInfo) fs.FileMode {
-	return info.Mode() & (fs.ModePerm | fs.ModeSticky)
+func (x *extractor) permissions(info fs.FileInfo) fs.FileMode {
+	mode := info.Mode() & (fs.ModePerm | fs.ModeSticky)
+	if info.IsDir() && !x.exact {
+		mode |= 0o700
+	}
+	return mode
 }
 
 // sparseWriter makes holes where it is given nothing but zeros.

@@ -287,7 +287,7 @@ func TestListCatExtract(t *testing.T) {
 				t.Errorf("cat through links: %d bytes\n%s", len(r.stdout), r.stderr)
 			}
 			dir := filepath.Join(newDir(t), "out")
-			if r := run(t, command("extract", image, dir)); r.code != 0 {
+			if r := run(t, command("extract", "--exact", image, dir)); r.code != 0 {
 				t.Fatalf("extract: %s", r.stderr)
 			}
 			mustEqual(t, diskTree(t, mounted(t, image)), diskTree(t, dir), "extract")
