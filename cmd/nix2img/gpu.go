@@ -123,6 +123,9 @@ func (g *gpuLooker) run(ctx context.Context) error {
 		return err
 	}
 	res := &gpuResult{Summary: report.Summary(), Verdict: g.check.verdict(report), Partitions: g.check.onSite(report), Report: report}
+	if g.check.any() {
+		g.ui.detailf("tables of %s, up to CUDA %s and driver %s", report.Tables.Date, report.Tables.CUDA, report.Tables.Driver)
+	}
 	if g.asJSON {
 		err = printJSON(g.ui, res)
 	} else {

@@ -3,75 +3,17 @@
 package foreign
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-
-	"mvdan.cc/sh/v3/expand"
-	"mvdan.cc/sh/v3/interp"
-	"mvdan.cc/sh/v3/syntax"
 )
 
 // containerVar, in the environment, has this test program take the part of a container runtime.
 const containerVar = "NIX2IMG_FOREIGN_CONTAINER"
-
-// container runs a program as SingularityCE and Apptainer do: it goes to a root file system,
-// evaluates the environment scripts there, with the interpreter that they embed, and becomes the program.
-// Arguments: the root; "oci" to take /etc/environment instead of the scripts; variables that the user sets, KEY=value; "--"; the program.
-func container(args []string) error {
-	root, user := args[0], args[1:slices.Index(args, "--")]
-	program := args[slices.Index(args, "--")+1:]
-	if err := syscall.Chroot(root); err != nil {
-		return err
-	}
-	if err := os.Chdir("/"); err != nil {
-		return err
-	}
-	if len(user) > 0 && user[0] == "oci" {
-		lines, err := os.ReadFile("/etc/environment")
-		if err != nil {
-			return err
-		}
-		return syscall.Exec(program[0], program, append(strings.Split(strings.TrimSpace(string(lines)), "\n"), user[1:]...))
-	}
-	scripts, err := filepath.Glob("/.singularity.d/env/*.sh")
-	if err != nil {
-		return err
-	}
-	var text strings.Builder
-	for _, script := range scripts {
-		fmt.Fprintf(&text, ". %s\n", script)
-		if filepath.Base(script) == "99-base.sh" {
-			for _, kv := range user {
-				fmt.Fprintf(&text, "export '%s'\n", kv)
-			}
-		}
-	}
-	file, err := syntax.NewParser().Parse(strings.NewReader(text.String()), "")
-	if err != nil {
-		return err
-	}
-	r, err := interp.New(interp.StdIO(nil, os.Stderr, os.Stderr), interp.Env(expand.ListEnviron()))
-	if err != nil {
-		return err
-	}
-	if err := r.Run(context.Background(), file); err != nil {
-		return err
-	}
-	var env []string
-	for name, v := range r.Vars {
-		if v.Exported && v.IsSet() {
-			env = append(env, name+"="+v.String())
-		}
-	}
-	return syscall.Exec(program[0], program, env)
-}
 
 // inContainer returns what a program says in a container.
 func inContainer(t *testing.T, root string, user []string, program ...string) string {
@@ -266,5 +208,28 @@ func TestCompatibilityPackage(t *testing.T) {
 		}
 		d.mustSay(t, fmt.Sprint(test), user, fmt.Sprintf("cuda=%d init=0 ml=yes gl=closure path=%s", test.want, path))
 		unbind()
+	}
+}
+
+// The script that compares verdicts with what a GPU does works, as far as that can be seen without one.
+func TestGPUCheckScript(t *testing.T) {
+	dir := newDir(t)
+	compileC(t, "gpudriver.c", filepath.Join(dir, "libs/libcuda.so.1"), "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1")
+	smi := filepath.Join(dir, "smi")
+	writeFile(t, smi, []byte("#!/bin/sh\necho 550.54.14\n"))
+	if err := os.Chmod(smi, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(filepath.Join(module, "testdata/gpu-check.sh"))
+	cmd.Env = append(os.Environ(), "DRIVER_LIBS="+filepath.Join(dir, "libs"), "NVIDIA_SMI="+smi)
+	out, err := cmd.CombinedOutput()
+	want := []string{"GPU: NVIDIA A100-SXM4-80GB (sm_80), driver 550.54.14", "native said: runs happened: 42 as said", "jit said: jit happened: 42 as said",
+		"later said: fails happened: cuModuleLoadData: error 222 as said", "other said: fails happened: cuModuleLoadData: error 209 as said"}
+	var got []string
+	for line := range strings.Lines(string(out)) {
+		got = append(got, strings.Join(strings.Fields(line), " "))
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v\n%s", err, out)
 	}
 }

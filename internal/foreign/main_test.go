@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/nix2img/nix2img/internal/foreign/container"
 )
 
 // Set by TestMain.
@@ -31,7 +33,7 @@ const unprivileged = 65534 // uid and gid of nobody
 
 func TestMain(m *testing.M) {
 	if os.Getenv(containerVar) != "" {
-		fmt.Fprintln(os.Stderr, "container:", container(os.Args[1:]))
+		fmt.Fprintln(os.Stderr, "container:", container.Exec(os.Args[1:]))
 		os.Exit(1)
 	}
 	code, err := setUp(m)
