@@ -107,11 +107,16 @@ type gpuResult struct {
 }
 
 func (g *gpuLooker) run(ctx context.Context) error {
-	if nv, err := parseChoice("--nv", g.nv); err != nil {
+	nv, err := parseChoice("--nv", g.nv)
+	switch {
+	case err != nil:
 		return err
-	} else if g.check.demand.CPU = nv == image.No; g.check.demand.CPU && len(g.check.targetNames) == 0 && g.check.site == "" {
+	case nv == image.Yes:
+		return usagef("--nv yes: there is no image to be made ready: want auto or no")
+	case nv == image.No && len(g.check.targetNames) == 0 && g.check.site == "":
 		return usagef("--nv no: there is no --for that needs it")
 	}
+	g.check.demand.CPU = nv == image.No
 	if err := g.check.parse(g.ui, &g.source); err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ type partition struct {
 }
 
 // maxSite is how many bytes of a site file are read.
-const maxSite = 1 << 20
+const maxSite = 64 << 10
 
 // readSite reads a file that describes a cluster, in TOML:
 //
