@@ -295,7 +295,28 @@ func (c *gpuCheck) parse(u *ui, from *source) error {
 	if err := c.openSite(); err != nil {
 		return err
 	}
-	var host gpu.Driver
+	if err := c.parseTargets(u, from); err != nil {
+		return err
+	}
+	if c.driverName != "" {
+		var err error
+		if c.demand.Driver, err = gpu.ParseDriver(c.driverName); err != nil {
+			return usagef("--driver: %w", err)
+		}
+	}
+	for _, pattern := range c.demand.Waive {
+		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+			return usagef("--waive %q: not a pattern for a file's name", pattern)
+		}
+	}
+	if len(c.demand.Waive) > 0 && !c.any() {
+		return usagef("--waive: there is no --for or --driver that a library could fail")
+	}
+	return nil
+}
+
+// parseTargets finds the GPUs of --for, and the driver where nvidia-smi has said it.
+func (c *gpuCheck) parseTargets(u *ui, from *source) error {
 	for _, name := range c.targetNames {
 		file, isFile := strings.CutPrefix(name, "@")
 		if name != "-" && !isFile {
@@ -315,26 +336,11 @@ func (c *gpuCheck) parse(u *ui, from *source) error {
 		if err != nil {
 			return fmt.Errorf("--for %s: %w", name, err)
 		}
-		if h.Driver != "" && host != "" && h.Driver != host {
-			return usagef("--for: drivers %s and %s: ask for one at a time", host, h.Driver)
+		if h.Driver != "" && c.demand.Driver != "" && h.Driver != c.demand.Driver {
+			return usagef("--for: drivers %s and %s: ask for one at a time", c.demand.Driver, h.Driver)
 		}
 		c.demand.Targets = append(c.demand.Targets, h.Targets...)
-		host = cmp.Or(host, h.Driver)
-	}
-	c.demand.Driver = host
-	if c.driverName != "" {
-		var err error
-		if c.demand.Driver, err = gpu.ParseDriver(c.driverName); err != nil {
-			return usagef("--driver: %w", err)
-		}
-	}
-	for _, pattern := range c.demand.Waive {
-		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
-			return usagef("--waive %q: not a pattern for a file's name", pattern)
-		}
-	}
-	if len(c.demand.Waive) > 0 && !c.any() {
-		return usagef("--waive: there is no --for or --driver that a library could fail")
+		c.demand.Driver = cmp.Or(c.demand.Driver, h.Driver)
 	}
 	return nil
 }

@@ -31,77 +31,110 @@ func (res *gpuResult) print(u *ui) error {
 	return nil
 }
 
+// fields is a table of names and what is said of them.
+type fields struct{ *tabwriter.Writer }
+
+func (w fields) add(name, format string, args ...any) {
+	fmt.Fprintf(w, "%s\t%s\n", printable(name), printable(fmt.Sprintf(format, args...)))
+}
+
 func (res *gpuResult) printSummary(out io.Writer) {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	w := fields{tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
 	defer w.Flush()
-	field := func(name, format string, args ...any) {
-		fmt.Fprintf(w, "%s\t%s\n", printable(name), printable(fmt.Sprintf(format, args...)))
-	}
 	if res.Verdict != nil {
-		for i := range res.Verdict.Targets {
-			t := &res.Verdict.Targets[i]
-			name := t.Name()
-			if res.Verdict.Driver != "" {
-				name += ", driver " + res.Verdict.Driver.String()
-			}
-			if t.Target == nil {
-				name = "driver " + res.Verdict.Driver.String()
-			}
-			field(name, "%s", outcomeText(t))
-			for _, text := range shownReasons(t) {
-				field("", "%s", text)
-			}
-		}
-		fmt.Fprintln(w)
+		res.printVerdict(w)
 	}
-	s := res.Summary
 	switch res.Use {
 	case gpu.UseNone:
-		field("GPU", "nothing here has to do with one: it runs on the CPU")
+		w.add("GPU", "nothing here has to do with one: it runs on the CPU")
 		return
 	case gpu.UseOptional:
-		field("GPU", "no code for one: it runs on the CPU, and %s if there is one", counted(res.users(), "file uses a driver", "files use a driver"))
+		w.add("GPU", "no code for one: it runs on the CPU, and %s if there is one", counted(res.users(), "file uses a driver", "files use a driver"))
 	default:
-		field("GPU", "%s with code", counted(len(res.Libraries), "file", "files"))
+		w.add("GPU", "%s with code", counted(len(res.Libraries), "file", "files"))
 	}
-	field("architecture", "%s", res.Arch)
+	w.add("architecture", "%s", res.Arch)
+	res.printCode(w)
+	res.printDriver(w)
+	res.printRunTime(w)
+	if res.Glibc != nil {
+		w.add("glibc", "%s (%s)", res.Glibc.Version, shortPath(res.Glibc.Path))
+	}
+	name := "driver's"
+	for _, n := range res.Needs {
+		if n.Driver && strings.Contains(n.Library, ".so.") {
+			w.add(name, "%s, for %s", n.Library, counted(len(n.Linked)+len(n.Named), "file", "files"))
+			name = ""
+		}
+	}
+}
+
+// printVerdict prints what comes of each GPU, and why.
+func (res *gpuResult) printVerdict(w fields) {
+	for i := range res.Verdict.Targets {
+		t := &res.Verdict.Targets[i]
+		name := t.Name()
+		if res.Verdict.Driver != "" {
+			name += ", driver " + res.Verdict.Driver.String()
+		}
+		if t.Target == nil {
+			name = "driver " + res.Verdict.Driver.String()
+		}
+		w.add(name, "%s", outcomeText(t))
+		for _, text := range shownReasons(t) {
+			w.add("", "%s", text)
+		}
+	}
+	fmt.Fprintln(w)
+}
+
+// printCode prints what there is code for, and what made it.
+func (res *gpuResult) printCode(w fields) {
 	var versions []string
 	for _, c := range res.CUDA {
 		version := c.Version.String()
-		if c.From == gpu.FromNeed || c.From == gpu.FromName && c.Version.Major >= 12 {
+		if c.From == gpu.FromNeed || c.From == gpu.FromName {
 			version = strconv.Itoa(c.Version.Major)
 		}
 		versions = append(versions, fmt.Sprintf("%s (by %s)", version, evidence(c)))
 	}
 	if len(versions) > 0 {
-		field("CUDA", "%s", strings.Join(versions, ", "))
+		w.add("CUDA", "%s", strings.Join(versions, ", "))
 	}
+	s := res.Summary
 	if len(s.SASS) > 0 {
-		field("runs on", "%s", strings.Join(s.SASS, " "))
+		w.add("runs on", "%s", strings.Join(s.SASS, " "))
 	}
 	if len(s.HIP) > 0 {
-		field("runs on", "%s", strings.Join(s.HIP, " "))
+		w.add("runs on", "%s", strings.Join(s.HIP, " "))
 	}
 	if s.PTX != "" {
-		field("later GPUs", "run by compiling PTX, from %s on", s.PTX)
+		w.add("later GPUs", "run by compiling PTX, from %s on", s.PTX)
 	} else if len(s.SASS) > 0 {
-		field("later GPUs", "will fail: not every library has PTX")
+		w.add("later GPUs", "will fail: not every library has PTX")
 	}
+}
+
+func (res *gpuResult) printDriver(w fields) {
 	switch d := res.Driver; {
 	case d.Native != "":
-		field("driver", "%s or later; code for the very GPU runs from %s on", d.Native, d.Minimum)
+		w.add("driver", "%s or later; code for the very GPU runs from %s on", d.Native, d.Minimum)
 	case d.Minimum != "":
-		field("driver", "%s or later runs code for the very GPU", d.Minimum)
+		w.add("driver", "%s or later runs code for the very GPU", d.Minimum)
 	}
 	if res.Driver.Compat != "" {
-		field("", "cuda_compat brings %s, for GPUs of data centres", res.Driver.Compat)
+		w.add("", "cuda_compat brings %s, for GPUs of data centres", res.Driver.Compat)
 	}
+}
+
+// printRunTime prints what makes code at run time, and what uses a GPU in other ways.
+func (res *gpuResult) printRunTime(w fields) {
 	for _, c := range res.Compilers {
 		version := ""
 		if !c.CUDA.IsZero() {
 			version = " of CUDA " + c.CUDA.String()
 		}
-		field("compiler", "%s%s: %s", c.Name, version, shortPath(c.Path))
+		w.add("compiler", "%s%s: %s", c.Name, version, shortPath(c.Path))
 	}
 	for _, f := range res.Frameworks {
 		state := "ready"
@@ -111,20 +144,10 @@ func (res *gpuResult) printSummary(out io.Writer) {
 		if len(f.Missing) > 0 {
 			state = "not ready: " + strings.Join(f.Missing, ", ") + " not in the closure"
 		}
-		field(f.Name, "%s", state)
+		w.add(f.Name, "%s", state)
 	}
 	for _, i := range res.Interfaces {
-		field(i.Name, "used by %s, such as %s", counted(len(i.Users), "file", "files"), shortPath(i.Users[0]))
-	}
-	if res.Glibc != nil {
-		field("glibc", "%s (%s)", res.Glibc.Version, shortPath(res.Glibc.Path))
-	}
-	name := "driver's"
-	for _, n := range res.Needs {
-		if n.Driver && strings.Contains(n.Library, ".so.") {
-			field(name, "%s, for %s", n.Library, counted(len(n.Linked)+len(n.Named), "file", "files"))
-			name = ""
-		}
+		w.add(i.Name, "used by %s, such as %s", counted(len(i.Users), "file", "files"), shortPath(i.Users[0]))
 	}
 }
 

@@ -41,10 +41,7 @@ func readSite(r io.Reader) ([]partition, error) {
 		return nil, fmt.Errorf("more than %d bytes", maxSite)
 	}
 	var site struct {
-		Partitions map[string]struct {
-			GPUs   []string `toml:"gpus"`
-			Driver string   `toml:"driver"`
-		} `toml:"partitions"`
+		Partitions map[string]described `toml:"partitions"`
 	}
 	meta, err := toml.NewDecoder(bytes.NewReader(data)).Decode(&site)
 	if err != nil {
@@ -58,26 +55,38 @@ func readSite(r io.Reader) ([]partition, error) {
 	}
 	var parts []partition
 	for _, name := range slices.Sorted(maps.Keys(site.Partitions)) {
-		p := site.Partitions[name]
-		part := partition{name: name}
-		if len(p.GPUs) == 0 {
-			return nil, fmt.Errorf("partition %s: it has no gpus", name)
+		p, err := site.Partitions[name].partition(name)
+		if err != nil {
+			return nil, fmt.Errorf("partition %s: %w", name, err)
 		}
-		for _, g := range p.GPUs {
-			t, err := gpu.ParseTarget(g)
-			if err != nil {
-				return nil, fmt.Errorf("partition %s: %w", name, err)
-			}
-			part.targets = append(part.targets, t)
-		}
-		if p.Driver != "" {
-			if part.driver, err = gpu.ParseDriver(p.Driver); err != nil {
-				return nil, fmt.Errorf("partition %s: %w", name, err)
-			}
-		}
-		parts = append(parts, part)
+		parts = append(parts, p)
 	}
 	return parts, nil
+}
+
+// described is a partition as a site file has it.
+type described struct {
+	GPUs   []string `toml:"gpus"`
+	Driver string   `toml:"driver"`
+}
+
+func (d described) partition(name string) (partition, error) {
+	p := partition{name: name}
+	if len(d.GPUs) == 0 {
+		return p, errors.New("it has no gpus")
+	}
+	for _, g := range d.GPUs {
+		t, err := gpu.ParseTarget(g)
+		if err != nil {
+			return p, err
+		}
+		p.targets = append(p.targets, t)
+	}
+	var err error
+	if d.Driver != "" {
+		p.driver, err = gpu.ParseDriver(d.Driver)
+	}
+	return p, err
 }
 
 // openSite reads the site file, and leaves the partitions that were asked for.

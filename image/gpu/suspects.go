@@ -50,94 +50,120 @@ const (
 	NotInClosure  SuspectKind = "not-in-closure" // a library of CUDA's toolkit that a file needs is not there
 )
 
-// findSuspects makes one suspect of each kind and tree.
+// suspects collects one suspect of each kind and tree.
+type suspects struct {
+	r     *Report
+	all   map[suspectKey]*Suspect
+	order []suspectKey
+}
+
+type suspectKey struct {
+	kind SuspectKind
+	tree string
+}
+
+func (s *suspects) add(kind SuspectKind, severity Severity, p *placed, format string, args ...any) {
+	k := suspectKey{kind, p.at}
+	if s := s.all[k]; s != nil {
+		s.Count++
+		return
+	}
+	s.order = append(s.order, k)
+	s.all[k] = &Suspect{kind, severity, p.path, p.at, 1, fmt.Sprintf(format, args...), nil}
+}
+
 func (r *Report) findSuspects() {
-	type key struct {
-		kind SuspectKind
-		tree string
-	}
-	all := make(map[key]*Suspect)
-	var order []key
-	add := func(kind SuspectKind, severity Severity, p *placed, format string, args ...any) {
-		k := key{kind, p.at}
-		if s := all[k]; s != nil {
-			s.Count++
-			return
-		}
-		order = append(order, k)
-		all[k] = &Suspect{kind, severity, p.path, p.at, 1, fmt.Sprintf(format, args...), nil}
-	}
 	lookups := make(map[string][]*Lookup)
 	for i := range r.Lookups {
 		l := &r.Lookups[i]
 		lookups[l.Path] = append(lookups[l.Path], l)
 	}
+	s := suspects{r: r, all: make(map[suspectKey]*Suspect)}
 	for i := range r.files {
-		p := &r.files[i]
-		if p.Format != ELF {
-			continue
-		}
-		if name := path.Base(p.path); (isDriver(name) || isDriver(p.Soname)) && !r.isCompat(p) && !r.isStub(p) {
-			add(DriverInside, Fault, p, "is part of an NVIDIA driver, which must be that of the host's kernel: do not put it into an image")
-		}
-		for _, dir := range append(p.dirs(p.RPath), p.dirs(p.RunPath)...) {
-			if hasStubs(dir) {
-				add(StubsOnPath, Fault, p, "looks for libraries in %s: the stub of libcuda there fails with CUDA_ERROR_STUB_LIBRARY", dir)
-				break
-			}
-		}
-		for _, l := range lookups[p.path] {
-			switch {
-			case l.Closure != "" && !isCompat(storePath(l.Closure)) && !strings.HasSuffix(path.Dir(l.Closure), "/compat"):
-				add(ShadowsDriver, Warning, p, "finds %s in %s before that of the host", l.Library, path.Dir(l.Closure))
-			case l.Bare[ByNV] == "":
-				add(OnlyByEnv, Note, p, "finds %s only through LD_LIBRARY_PATH: it has no %s in its RUNPATH", l.Library, driverLink)
-			default:
-				continue
-			}
-			break
-		}
-		for _, name := range p.Needed {
-			if _, toolkit := r.tables.sonameMajor(name); toolkit && len(r.byName[name]) == 0 && !r.linkedName(name) {
-				add(NotInClosure, Warning, p, "needs %s, which is not in the closure", name)
-				break
-			}
-		}
-		if p.Arch != r.Arch {
-			add(OtherCPU, Note, p, "is for %s, and most programs are for %s", p.Arch, r.Arch)
-		}
-		if p.Damaged != "" {
-			add(DamagedFile, Note, p, "is damaged: %s", p.Damaged)
-		}
-		if slices.ContainsFunc(p.Marks, hidesCode) {
-			add(HiddenCode, Note, p, "has GPU code that cannot be read (%s)", p.Marks[slices.IndexFunc(p.Marks, hidesCode)])
-		}
-		if onlyPTX(p.Code) {
-			add(PTXOnly, Warning, p, "has PTX but no machine code: the driver must compile it, "+
-				"and finds its compiler, libnvidia-ptxjitcompiler, through LD_LIBRARY_PATH only")
+		if p := &r.files[i]; p.Format == ELF {
+			s.driver(p, lookups[p.path])
+			s.needed(p)
+			s.contents(p)
 		}
 	}
-	for _, k := range order {
-		r.Suspects = append(r.Suspects, *all[k])
+	for _, k := range s.order {
+		r.Suspects = append(r.Suspects, *s.all[k])
 	}
 	r.suspectFrameworks()
-	majors := make(map[int]CUDAVersion)
-	for _, c := range r.CUDA {
-		majors[c.Version.Major] = c
-	}
-	if len(majors) > 1 {
-		var words []string
-		for _, m := range slices.Sorted(maps.Keys(majors)) {
-			words = append(words, fmt.Sprintf("%s (%s)", majors[m].Version, majors[m].Path))
-		}
-		last := r.CUDA[len(r.CUDA)-1]
-		r.Suspects = append(r.Suspects, Suspect{MixedCUDA, Warning, last.Path, storePath(last.Path), len(majors),
-			"is not the only CUDA: there are " + strings.Join(words, ", "), nil})
-	}
+	r.suspectVersions()
 	rank := []Severity{Fault, Warning, Note}
 	slices.SortStableFunc(r.Suspects, func(a, b Suspect) int {
 		return slices.Index(rank, a.Severity) - slices.Index(rank, b.Severity)
 	})
+}
+
+// driver is about what a file has to do with the driver, and how it finds it.
+func (s *suspects) driver(p *placed, lookups []*Lookup) {
+	if name := path.Base(p.path); (isDriver(name) || isDriver(p.Soname)) && !s.r.isCompat(p) && !s.r.isStub(p) {
+		s.add(DriverInside, Fault, p, "is part of an NVIDIA driver, which must be that of the host's kernel: do not put it into an image")
+	}
+	for _, dir := range append(p.dirs(p.RPath), p.dirs(p.RunPath)...) {
+		if hasStubs(dir) {
+			s.add(StubsOnPath, Fault, p, "looks for libraries in %s: the stub of libcuda there fails with CUDA_ERROR_STUB_LIBRARY", dir)
+			break
+		}
+	}
+	for _, l := range lookups {
+		switch {
+		case l.Closure != "" && !isCompat(storePath(l.Closure)) && !strings.HasSuffix(path.Dir(l.Closure), "/compat"):
+			s.add(ShadowsDriver, Warning, p, "finds %s in %s before that of the host", l.Library, path.Dir(l.Closure))
+		case l.Bare[ByNV] == "":
+			s.add(OnlyByEnv, Note, p, "finds %s only through LD_LIBRARY_PATH: it has no %s in its RUNPATH", l.Library, driverLink)
+		default:
+			continue
+		}
+		break
+	}
+}
+
+// needed is about libraries of CUDA's toolkit that a file cannot be loaded without.
+func (s *suspects) needed(p *placed) {
+	for _, name := range p.Needed {
+		if _, toolkit := s.r.tables.sonameMajor(name); toolkit && len(s.r.byName[name]) == 0 && !s.r.linkedName(name) {
+			s.add(NotInClosure, Warning, p, "needs %s, which is not in the closure", name)
+			return
+		}
+	}
+}
+
+// contents is about what is in a file.
+func (s *suspects) contents(p *placed) {
+	if p.Arch != s.r.Arch {
+		s.add(OtherCPU, Note, p, "is for %s, and most programs are for %s", p.Arch, s.r.Arch)
+	}
+	if p.Damaged != "" {
+		s.add(DamagedFile, Note, p, "is damaged: %s", p.Damaged)
+	}
+	if slices.ContainsFunc(p.Marks, hidesCode) {
+		s.add(HiddenCode, Note, p, "has GPU code that cannot be read (%s)", p.Marks[slices.IndexFunc(p.Marks, hidesCode)])
+	}
+	if onlyPTX(p.Code) {
+		s.add(PTXOnly, Warning, p, "has PTX but no machine code: the driver must compile it, "+
+			"and finds its compiler, libnvidia-ptxjitcompiler, through LD_LIBRARY_PATH only")
+	}
+}
+
+// suspectVersions is about several major versions of CUDA in one image.
+func (r *Report) suspectVersions() {
+	majors := make(map[int]CUDAVersion)
+	for _, c := range r.CUDA {
+		majors[c.Version.Major] = c
+	}
+	if len(majors) < 2 {
+		return
+	}
+	var words []string
+	for _, m := range slices.Sorted(maps.Keys(majors)) {
+		words = append(words, fmt.Sprintf("%s (%s)", majors[m].Version, majors[m].Path))
+	}
+	last := r.CUDA[len(r.CUDA)-1]
+	r.Suspects = append(r.Suspects, Suspect{MixedCUDA, Warning, last.Path, storePath(last.Path), len(majors),
+		"is not the only CUDA: there are " + strings.Join(words, ", "), nil})
 }
 
 // suspectFrameworks names what is missing to make code for a GPU, in images that use one, and drivers that nobody brings.
