@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
@@ -178,6 +179,19 @@ var registryFaults = map[string]func(reg *registrytest.Registry, w http.Response
 		w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
 		w.WriteHeader(http.StatusUnauthorized)
 		return true
+	},
+	// manifests that have a subject are refused
+	"norecords": func(_ *registrytest.Registry, w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/manifests/") {
+			return false
+		}
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		refused := bytes.Contains(body, []byte(`"subject"`))
+		if refused {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+		return refused
 	},
 	// large blobs have another byte
 	"lying": func(reg *registrytest.Registry, w http.ResponseWriter, r *http.Request) bool {

@@ -160,7 +160,12 @@ func (p *pusher) pushClosure(ctx context.Context) error {
 	if err != nil || p.noRecord {
 		return explainOCI(err)
 	}
-	return p.sendRecord(ctx, digest, built)
+	if err := p.sendRecord(ctx, digest, built); ctx.Err() != nil {
+		return ctx.Err()
+	} else if err != nil {
+		p.ui.warnf("the image is there, without its build record: %v (--no-record does not send it)", err)
+	}
+	return nil
 }
 
 // The media type of a build record, and the name of the file that others make of it.

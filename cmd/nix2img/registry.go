@@ -56,6 +56,7 @@ func (r *registryFlags) parse(arg string) (ref name.Reference, oras bool, err er
 // runtime makes what package registry needs.
 func (r *registryFlags) runtime(u *ui) (*registry.Runtime, error) {
 	rt := &registry.Runtime{
+		Insecure:  r.insecure,
 		Keychain:  authn.DefaultKeychain,
 		Transport: transport.NewUserAgent(r.transport(), "nix2img/"+image.Version),
 		Note:      func(s string) { u.infof("note: %s", s) },

@@ -69,6 +69,8 @@ func exitCode(err error) int {
 		return exitClosure
 	case is[*sif.ArchError](err), is[*targetError](err):
 		return exitTarget
+	case is[*registry.NotFoundError](err):
+		return exitFailed
 	case is[*registry.Error](err):
 		return exitNetwork
 	}

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/http"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -115,6 +118,49 @@ func TestAttach(t *testing.T) {
 			if data, err := io.ReadAll(rc); err != nil || string(data) != "one" {
 				t.Errorf("the document is %q, %v", data, err)
 			}
+		})
+	}
+}
+
+// TestAttachRefused has registries that do not take what is said about an image. The image itself stays as it is.
+func TestAttachRefused(t *testing.T) {
+	tag := regexp.MustCompile(`/manifests/sha256-([0-9a-f]{64})$`)
+	tests := map[string]func(w http.ResponseWriter, r *http.Request) bool{
+		"GitLab": func(w http.ResponseWriter, r *http.Request) bool { // it reads the tag as the digest
+			r.URL.Path = tag.ReplaceAllString(r.URL.Path, "/manifests/sha256:$1")
+			return false
+		},
+		"no subjects": func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != "PUT" || !strings.Contains(r.URL.Path, "/manifests/") {
+				return false
+			}
+			body, _ := io.ReadAll(r.Body)
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			return bytes.Contains(body, []byte(`"subject"`)) && refuse(w, 400, "MANIFEST_INVALID")
+		},
+	}
+	for _, status := range []int{401, 403, 405, 500, 501} {
+		tests[http.StatusText(status)] = func(w http.ResponseWriter, r *http.Request) bool {
+			return strings.Contains(r.URL.Path, "/referrers/") && refuse(w, status, "UNSUPPORTED")
+		}
+	}
+	for name, fault := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			reg := registrytest.New(t)
+			img, ref := randomImage(t), parse(t, reg.Host, "/app:1")
+			subject := mustPush(t, ref, img, fast())
+			about, err := Subject(img)
+			if err != nil {
+				t.Fatal(err)
+			}
+			reg.SetFault(fault)
+			_, err = Attach(t.Context(), subject, about, &Document{"application/vnd.example.record.v1+json", "record.json", []byte("one")}, fast())
+			if err == nil || !strings.HasPrefix(err.Error(), "registry: attach ") || strings.Contains(err.Error(), "map[") {
+				t.Errorf("error %v", err)
+			}
+			reg.SetFault(nil)
+			same(t, ref, img)
 		})
 	}
 }

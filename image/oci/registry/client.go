@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -33,6 +35,10 @@ type Runtime struct {
 	ChunkSize int64
 	// Pause is the time between the first failure and the second attempt. Zero means half a second.
 	Pause time.Duration
+	// Insecure lets passwords go without TLS to the host that a registry without TLS names for its tokens.
+	// The registry itself, this machine and private networks need no such permission;
+	// a registry with TLS cannot have it.
+	Insecure bool
 	// MountFrom has repositories of the same registry that may have the blobs already.
 	MountFrom []name.Repository
 	// Progress, if not nil, is told how far sending has come. Calls do not overlap.
@@ -54,11 +60,26 @@ type Error struct {
 	Status int // the HTTP status, 0 if there was no answer
 	Err    error
 
+	text string        // instead of that of Err, if there is one
 	wait time.Duration // that the registry asks for
 }
 
-func (e *Error) Error() string { return e.Err.Error() }
+func (e *Error) Error() string { return cmp.Or(e.text, e.Err.Error()) }
 func (e *Error) Unwrap() error { return e.Err }
+
+// NotFoundError reports something that a registry does not have. The error is the user's, not the network's.
+type NotFoundError struct {
+	What string // such as "tag 1.0" or "image for linux/arm64"
+	// Have is what there is instead, such as the platforms of an index. It may be empty.
+	Have []string
+}
+
+func (e *NotFoundError) Error() string {
+	if len(e.Have) == 0 {
+		return "there is no " + e.What
+	}
+	return fmt.Sprintf("there is no %s, but there is %s", e.What, strings.Join(e.Have, ", "))
+}
 
 // DigestError reports contents that are not those that were asked for.
 type DigestError struct {
@@ -74,6 +95,7 @@ type session struct {
 	*Runtime
 	repo   name.Repository
 	client *http.Client
+	whole  atomic.Int32 // the [form] in which a blob of one piece was taken last
 
 	mu       sync.Mutex // of what follows, and of Progress and Note
 	progress Progress
@@ -82,6 +104,7 @@ type session struct {
 // open begins a conversation. Actions are those of [transport], for the token that it takes.
 func open(ctx context.Context, repo name.Repository, rt *Runtime, action string) (*session, error) {
 	s := &session{Runtime: new(Runtime), repo: repo}
+	s.whole.Store(int32(inPut))
 	if rt != nil {
 		*s.Runtime = *rt
 	}
@@ -98,8 +121,8 @@ func open(ctx context.Context, repo name.Repository, rt *Runtime, action string)
 		s.Pause = time.Second / 2
 	}
 	auth := authn.Anonymous
+	var err error
 	if s.Keychain != nil {
-		var err error
 		if auth, err = authn.Resolve(ctx, s.Keychain, repo); err != nil {
 			return nil, fmt.Errorf("credentials for %s: %w", repo.RegistryStr(), err)
 		}
@@ -108,7 +131,11 @@ func open(ctx context.Context, repo name.Repository, rt *Runtime, action string)
 	for _, from := range s.MountFrom {
 		scopes = append(scopes, from.Scope(transport.PullScope))
 	}
-	t, err := transport.NewWithContext(ctx, repo.Registry, auth, &retrier{inner: s.Transport, pause: s.Pause, note: s.note}, scopes)
+	guarded := &guard{session: s, inner: &retrier{inner: s.Transport, pause: s.Pause, note: s.note}}
+	if guarded.login, err = hasPassword(ctx, auth); err != nil {
+		return nil, fmt.Errorf("credentials for %s: %w", repo.RegistryStr(), err)
+	}
+	t, err := transport.NewWithContext(ctx, repo.Registry, auth, guarded, scopes)
 	if err != nil {
 		return nil, s.fail(ctx, err)
 	}
@@ -143,13 +170,52 @@ func (s *session) fail(ctx context.Context, err error) error {
 	e := &Error{Host: s.repo.RegistryStr(), Err: err}
 	if t, ok := errors.AsType[*transport.Error](err); ok {
 		e.Status = t.StatusCode
+		e.text = strings.Replace(err.Error(), t.Error(), describe(t), 1)
 	}
 	return e
 }
 
+// describe says what a registry has answered: the codes and messages of its errors (distribution specification, "Error Codes").
+// Details, of which every registry has its own, are left out, and so are pages for people.
+func describe(e *transport.Error) string {
+	var b strings.Builder
+	if e.Request != nil {
+		to := *e.Request.URL
+		to.RawQuery = "" // may have keys
+		fmt.Fprintf(&b, "%s %s: ", e.Request.Method, to.Redacted())
+	}
+	if len(e.Errors) == 0 {
+		fmt.Fprintf(&b, "%d %s", e.StatusCode, http.StatusText(e.StatusCode))
+	}
+	for i, d := range e.Errors[:min(len(e.Errors), 4)] {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(shorten(string(d.Code)))
+		if d.Message != "" {
+			b.WriteString(": " + shorten(d.Message))
+		}
+	}
+	return b.String()
+}
+
+func shorten(s string) string {
+	const most = 300
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "..."
+	}
+	return s
+}
+
+// A senselessError is an answer that would be no better the next time.
+type senselessError struct{ err error }
+
+func (e *senselessError) Error() string { return e.err.Error() }
+func (e *senselessError) Unwrap() error { return e.err }
+
 // failf is fail for an answer that makes no sense.
 func (s *session) failf(format string, args ...any) error {
-	return &Error{Host: s.repo.RegistryStr(), Status: http.StatusOK, Err: fmt.Errorf(format, args...)}
+	return &Error{Host: s.repo.RegistryStr(), Status: http.StatusOK, Err: &senselessError{fmt.Errorf(format, args...)}}
 }
 
 // url returns the address of something in the repository.

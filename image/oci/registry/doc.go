@@ -14,7 +14,8 @@
 //	  for each blob, several at a time
 //	  HEAD blob          the registry has it: it is not even read
 //	  POST uploads       it may be mounted from another repository
-//	  PATCH, PATCH, PUT  pieces, each of which is repeated alone; a small blob is one PUT
+//	  PATCH, PATCH, PUT  pieces, each of which is repeated alone; a small blob is one PUT;
+//	                     a registry that refuses one form is sent another: one PUT, or one PATCH and an empty PUT
 //	PUT manifest         by its digest: a registry that reads another digest has no tag yet
 //	PUT manifest         by its tag, last
 //

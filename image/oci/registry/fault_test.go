@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -405,3 +406,170 @@ func TestPauses(t *testing.T) {
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestFormsOfUploads has registries that take blobs in one way only.
+func TestFormsOfUploads(t *testing.T) {
+	upload := func(r *http.Request) bool { return strings.Contains(r.URL.Path, "/blobs/uploads/") }
+	// edited lets f change the header of an answer.
+	edited := func(reg *registrytest.Registry, w http.ResponseWriter, r *http.Request, f func(h http.Header)) bool {
+		rec := httptest.NewRecorder()
+		reg.Serve(rec, r)
+		f(rec.Header())
+		maps.Copy(w.Header(), rec.Header())
+		w.WriteHeader(rec.Code)
+		return true
+	}
+	type fault = func(reg *registrytest.Registry, w http.ResponseWriter, r *http.Request) bool
+	tests := map[string]fault{
+		"no PATCH but of a whole blob": func(_ *registrytest.Registry, w http.ResponseWriter, r *http.Request) bool {
+			whole := strings.HasPrefix(r.Header.Get("Content-Range"), "0-") && r.ContentLength != fast().ChunkSize
+			return (r.Method == "PATCH" && !whole || r.Method == "PUT" && upload(r) && r.ContentLength > 0) && refuse(w, 416, "BLOB_UPLOAD_INVALID")
+		},
+		"PATCH without Location": func(reg *registrytest.Registry, w http.ResponseWriter, r *http.Request) bool {
+			return r.Method == "PATCH" && edited(reg, w, r, func(h http.Header) { h.Del("Location") })
+		},
+		"PATCH without Range": func(reg *registrytest.Registry, w http.ResponseWriter, r *http.Request) bool {
+			return r.Method == "PATCH" && edited(reg, w, r, func(h http.Header) { h.Del("Range") })
+		},
+	}
+	for _, status := range []int{400, 404, 405} {
+		tests[fmt.Sprint("PUT with a body: ", status)] = func(_ *registrytest.Registry, w http.ResponseWriter, r *http.Request) bool {
+			return r.Method == "PUT" && upload(r) && r.ContentLength > 0 && refuse(w, status, "BLOB_UNKNOWN")
+		}
+		tests[fmt.Sprint("PATCH: ", status)] = func(_ *registrytest.Registry, w http.ResponseWriter, r *http.Request) bool {
+			return r.Method == "PATCH" && refuse(w, status, "UNSUPPORTED")
+		}
+	}
+	for name, fault := range tests {
+		for _, chunk := range []int64{10_000, 1 << 20} {
+			t.Run(fmt.Sprint(name, ", pieces of ", chunk), func(t *testing.T) {
+				t.Parallel()
+				reg := registrytest.New(t)
+				reg.Fault = func(w http.ResponseWriter, r *http.Request) bool { return fault(reg, w, r) }
+				img, ref := randomImage(t), parse(t, reg.Host, "/app:1")
+				var last Progress
+				rt := fast()
+				rt.ChunkSize, rt.Progress = chunk, func(p Progress) { last = p }
+				mustPush(t, ref, img, rt)
+				if last.Done != last.Total {
+					t.Errorf("progress ended with %+v", last)
+				}
+				reg.Fault = nil
+				same(t, ref, img)
+			})
+		}
+	}
+}
+
+// A form that a registry has refused for one blob is not tried with the next.
+func TestRefusedFormIsRemembered(t *testing.T) {
+	reg := registrytest.New(t)
+	var refused atomic.Int32
+	reg.Fault = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != "PUT" || !strings.Contains(r.URL.Path, "/uploads/") || r.ContentLength == 0 {
+			return false
+		}
+		refused.Add(1)
+		return refuse(w, 404, "BLOB_UNKNOWN")
+	}
+	mustPush(t, parse(t, reg.Host, "/app:1"), randomImage(t), &Runtime{Jobs: 1})
+	if refused.Load() != 1 {
+		t.Errorf("%d blobs were refused, want 1", refused.Load())
+	}
+}
+
+// TestUploadsThatLeadNowhere has a registry that keeps a client busy.
+func TestUploadsThatLeadNowhere(t *testing.T) {
+	location := func(to string) func(w http.ResponseWriter, r *http.Request) bool {
+		return func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method == "POST" {
+				w.Header().Set("Location", to)
+				w.WriteHeader(http.StatusAccepted)
+			}
+			return r.Method == "POST"
+		}
+	}
+	noProgress := func(text string) func(w http.ResponseWriter, r *http.Request) bool {
+		return func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method == "PATCH" {
+				w.Header().Set("Location", r.URL.Path)
+				w.Header().Set("Range", text)
+				w.WriteHeader(http.StatusAccepted)
+			}
+			return r.Method == "PATCH"
+		}
+	}
+	for _, test := range []struct {
+		name  string
+		fault func(w http.ResponseWriter, r *http.Request) bool
+		want  string
+		most  int // requests
+	}{
+		{"no progress", noProgress("0-0"), "has taken nothing", 30},
+		{"back again", noProgress("0-99"), "has taken nothing", 40},
+		{"file", location("file:///etc/passwd"), "neither http nor https", 8},
+		{"gopher", location("gopher://127.0.0.1/"), "neither http nor https", 8},
+		{"no scheme that is one", location("x+y:z"), "neither http nor https", 8},
+		{"no address", location("http://[::1/"), "does not say where", 8},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			reg := registrytest.New(t)
+			reg.Fault = test.fault
+			rt := fast()
+			rt.Jobs = 1
+			_, err := Push(t.Context(), parse(t, reg.Host, "/app:1"), randomImage(t), rt)
+			if !is[*Error](err) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v, want %q", err, test.want)
+			}
+			if _, requests := reg.Reset(); len(requests) > test.most {
+				t.Errorf("%d requests, want at most %d: %q", len(requests), test.most, requests)
+			}
+		})
+	}
+}
+
+// TestErrorsAreShort has a registry that says much.
+func TestErrorsAreShort(t *testing.T) {
+	for name, body := range map[string]string{
+		"details":  `{"errors":[{"code":"DENIED","message":"no","detail":{"Tag":"9"}}]}`,
+		"a page":   "<html>" + strings.Repeat("<p>please log in</p>", 1000),
+		"a novel":  `{"errors":[{"code":"DENIED","message":"` + strings.Repeat("x", 10000) + `"}]}`,
+		"a saga":   `{"errors":[` + strings.Repeat(`{"code":"DENIED","message":"no"},`, 1000) + `{"code":"DENIED"}]}`,
+		"a binary": "\x00\x01\x02",
+	} {
+		reg := registrytest.New(t)
+		reg.Fault = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != "GET" || r.URL.Path == "/v2/" {
+				return false
+			}
+			w.WriteHeader(http.StatusForbidden)
+			io.WriteString(w, body)
+			return true
+		}
+		_, _, err := Pull(t.Context(), parse(t, reg.Host, "/app:9"), v1.Platform{}, fast())
+		if err == nil || len(err.Error()) > 500 || strings.ContainsAny(err.Error(), "<\x00") || strings.Contains(err.Error(), "map[") {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
+
+// What a registry does not have is not the network's fault.
+func TestNotFound(t *testing.T) {
+	for name, host := range map[string]string{"ours": registrytest.New(t).Host, "theirs": theirs(t)} {
+		digest := mustPush(t, parse(t, host, "/app:1"), randomImage(t), fast())
+		for rest, want := range map[string]string{
+			"/app:9":                                 "there is no tag 9",
+			"/app@sha256:" + strings.Repeat("0", 64): "there is no manifest with this digest",
+			"/nowhere:1":                             "there is no ",
+		} {
+			_, _, err := Pull(t.Context(), parse(t, host, rest), v1.Platform{}, fast())
+			if !is[*NotFoundError](err) || is[*Error](err) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s, %s: error %v, want %q", name, rest, err, want)
+			}
+		}
+		if _, _, err := Pull(t.Context(), digest, v1.Platform{}, fast()); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -30,7 +31,7 @@ var manifestTypes = []types.MediaType{
 // Pull fetches the manifest of an image and its configuration. Its layers come while they are read; see the package comment.
 // Of an index, it takes the image for the platform. The digest is that of the image.
 //
-// Errors are an [*Error] or a [*DigestError].
+// Errors are an [*Error], a [*DigestError], or a [*NotFoundError] if there is no such tag, digest or platform.
 func Pull(ctx context.Context, ref name.Reference, platform v1.Platform, rt *Runtime) (v1.Image, name.Digest, error) {
 	img, digest, err := pull(ctx, ref, platform, rt)
 	if err != nil {
@@ -55,7 +56,7 @@ func pull(ctx context.Context, ref name.Reference, platform v1.Platform, rt *Run
 		}
 		i := slices.IndexFunc(list.Manifests, func(d v1.Descriptor) bool { return d.Platform != nil && d.Platform.Satisfies(platform) })
 		if i < 0 {
-			return nil, name.Digest{}, s.failf("the index has no image for %s", &platform)
+			return nil, name.Digest{}, &NotFoundError{"image for " + platform.String(), platforms(list)}
 		}
 		ref = ref.Context().Digest(list.Manifests[i].Digest.String())
 		if raw, t, err = s.manifest(ctx, ref); err != nil {
@@ -70,6 +71,21 @@ func pull(ctx context.Context, ref name.Reference, platform v1.Platform, rt *Run
 	return img, ref.Context().Digest(digest.String()), err
 }
 
+// platforms lists for what an index has images. What has no platform, such as signatures, is no image.
+func platforms(list *v1.IndexManifest) []string {
+	const most = 20
+	var names []string
+	for _, d := range list.Manifests {
+		if d.Platform == nil || d.Platform.OS == "unknown" {
+			continue
+		}
+		if name := d.Platform.String(); !slices.Contains(names, name) && len(names) < most {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // manifest fetches a manifest, and compares its digest if that is known.
 func (s *session) manifest(ctx context.Context, ref name.Reference) ([]byte, types.MediaType, error) {
 	req, err := s.request(ctx, http.MethodGet, s.url("manifests", ref.Identifier()), nil)
@@ -80,6 +96,9 @@ func (s *session) manifest(ctx context.Context, ref name.Reference) ([]byte, typ
 		req.Header.Add("Accept", string(t))
 	}
 	resp, err := s.do(req, http.StatusOK)
+	if e, ok := errors.AsType[*Error](err); ok && e.Status == http.StatusNotFound {
+		return nil, "", notFound(ref, e)
+	}
 	if err != nil {
 		return nil, "", err
 	}
@@ -105,6 +124,18 @@ func (s *session) manifest(ctx context.Context, ref name.Reference) ([]byte, typ
 		}
 	}
 	return raw, types.MediaType(resp.Header.Get("Content-Type")), nil
+}
+
+// notFound says what it is that a registry does not have.
+func notFound(ref name.Reference, e *Error) error {
+	t, ok := errors.AsType[*transport.Error](e)
+	if ok && slices.ContainsFunc(t.Errors, func(d transport.Diagnostic) bool { return d.Code == transport.NameUnknownErrorCode }) {
+		return &NotFoundError{What: "repository " + ref.Context().RepositoryStr()}
+	}
+	if _, ok := ref.(name.Digest); ok {
+		return &NotFoundError{What: "manifest with this digest"}
+	}
+	return &NotFoundError{What: "tag " + ref.Identifier()}
 }
 
 // image makes an image of its manifest.

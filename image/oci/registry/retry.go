@@ -20,14 +20,15 @@ const (
 	maxPause    = 2 * time.Minute // that a registry may ask for
 )
 
-// temporary reports whether a status may be another one the next time.
+// temporary reports whether a status may be another one the next time. Proxies and CDNs have many of their own above 500.
 func temporary(status int) bool {
 	switch status {
-	case http.StatusRequestTimeout, http.StatusTooManyRequests, 499, 522, // nginx: client closed request; Cloudflare: timed out
-		http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	case http.StatusRequestTimeout, http.StatusTooManyRequests, 499: // nginx: client closed request
 		return true
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported, http.StatusNetworkAuthenticationRequired:
+		return false
 	}
-	return false
+	return status >= 500 && status < 600
 }
 
 // mayPass reports whether an error may not come again.
@@ -42,7 +43,7 @@ func mayPass(ctx context.Context, err error) bool {
 		return e.IsTemporary
 	}
 	for _, permanent := range []func(error) bool{
-		is[*tls.CertificateVerificationError], is[tls.RecordHeaderError], is[x509.UnknownAuthorityError], is[x509.HostnameError],
+		is[*senselessError], is[*tls.CertificateVerificationError], is[tls.RecordHeaderError], is[x509.UnknownAuthorityError], is[x509.HostnameError],
 		func(err error) bool { return errors.Is(err, http.ErrSchemeMismatch) },
 	} {
 		if permanent(err) {

@@ -17,18 +17,35 @@ import (
 
 // An upload is a blob on its way to the registry.
 //
-// It begins with a POST that returns an address. Pieces go there in a PATCH each, whose answer has the next address,
+// It begins with a POST that returns an address. Pieces go there in a PATCH each, whose answer may have the next address,
 // and a PUT with the digest ends it. A blob of a single piece goes in the PUT.
+// Registries that refuse one form of this are sent another; see [upload.adapt].
 type upload struct {
 	*session
 	digest v1.Hash
 	size   int64
 	from   *source
 
-	url   string // where the next request goes; empty: the upload has not begun
-	sent  int64  // how many bytes the registry has
-	chunk int64  // bytes of a piece
-	done  bool
+	url     string // where the next request goes; empty: the upload has not begun
+	sent    int64  // how many bytes the registry has
+	chunk   int64  // bytes of a piece
+	form    form
+	refused [forms]bool
+	done    bool
+}
+
+// A form is a way to send a blob.
+type form int
+
+const (
+	inPieces form = iota // a PATCH for each, and an empty PUT
+	inPut                // one PUT
+	inPatch              // one PATCH, and an empty PUT
+	forms
+)
+
+func (f form) String() string {
+	return [...]string{"in pieces", "in one PUT", "in one PATCH"}[f]
 }
 
 // blob sees to it that the registry has a blob, which open reads.
@@ -42,6 +59,9 @@ func (s *session) blob(ctx context.Context, digest v1.Hash, size int64, open fun
 		return nil
 	}
 	u := &upload{session: s, digest: digest, size: size, chunk: s.ChunkSize, from: &source{open: open}}
+	if size <= u.chunk {
+		u.form = form(s.whole.Load())
+	}
 	defer u.from.Close()
 	if err := u.mount(ctx); err != nil {
 		return err
@@ -107,10 +127,12 @@ func (u *upload) step(ctx context.Context) error {
 			return err
 		}
 		return u.begun(resp)
-	case rest == 0 && u.size > 0:
+	case rest == 0:
 		return u.commit(ctx, 0)
-	case u.sent == 0 && rest <= u.chunk:
+	case u.form == inPut:
 		return u.commit(ctx, rest)
+	case u.form == inPatch:
+		return u.patch(ctx, rest)
 	default:
 		return u.patch(ctx, min(rest, u.chunk))
 	}
@@ -124,11 +146,20 @@ func (u *upload) begun(resp *http.Response) error {
 	return u.next(resp)
 }
 
-// next takes the address of the next request from an answer.
+// next takes the address of the next request from an answer. It stays the same if the answer has none.
 func (u *upload) next(resp *http.Response) error {
+	if u.url != "" && resp.Header.Get("Location") == "" {
+		return nil
+	}
+	about := resp.Request.Method + " " + resp.Request.URL.Redacted()
 	loc, err := resp.Location()
-	if err != nil {
-		return u.failf("%s %s: the answer does not say where to send the blob: %w", resp.Request.Method, resp.Request.URL.Redacted(), err)
+	switch {
+	case err != nil:
+		return u.failf("%s: the answer does not say where to send the blob: %w", about, err)
+	case loc.Scheme != "http" && loc.Scheme != "https":
+		return u.failf("%s: the registry wants the blob at %s, which is neither http nor https", about, loc.Redacted())
+	case loc.Scheme == "http" && resp.Request.URL.Scheme == "https":
+		return u.failf("%s: the registry wants the blob at %s, without TLS", about, loc.Redacted())
 	}
 	u.url = loc.String()
 	return nil
@@ -140,13 +171,21 @@ func (u *upload) patch(ctx context.Context, n int64) error {
 	if err != nil {
 		return err
 	}
-	if have, ok := received(resp.Header); ok && have <= u.sent+n {
+	if err := u.next(resp); err != nil {
+		return err
+	}
+	have, ok := received(resp.Header)
+	switch {
+	case !ok || have > u.sent+n:
+		u.sent += n
+	case have > u.sent && (have > 1 || n == 1):
 		u.advance(have-u.sent-n, 0) // less: it has not taken all of it
 		u.sent = have
-	} else {
-		u.sent += n
+	default:
+		u.advance(-n, 0)
+		return u.fail(ctx, fmt.Errorf("PATCH %s: %s, but the registry has taken nothing of %d bytes", resp.Request.URL.Redacted(), resp.Status, n))
 	}
-	return u.next(resp)
+	return nil
 }
 
 // commit ends the upload, with the last n bytes.
@@ -167,6 +206,9 @@ func (u *upload) commit(ctx context.Context, n int64) error {
 		return err
 	}
 	u.done = true
+	if u.form != inPieces {
+		u.whole.Store(int32(u.form))
+	}
 	return nil
 }
 
@@ -218,7 +260,7 @@ func (u *upload) send(ctx context.Context, method, to string, n int64, statuses 
 	return resp, nil
 }
 
-// adapt reports whether a failure tells that the registry wants the blob in other pieces, and cuts them so.
+// adapt reports whether a failure tells that the registry wants the blob in another form, and chooses that.
 func (u *upload) adapt(ctx context.Context, failure error) (bool, error) {
 	const small = 8 << 20
 	e, ok := errors.AsType[*Error](failure)
@@ -230,19 +272,25 @@ func (u *upload) adapt(ctx context.Context, failure error) (bool, error) {
 		if u.chunk <= small || u.size <= small {
 			return false, nil
 		}
-		u.chunk = small
+		u.chunk, u.form = small, inPieces
 	case http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed,
 		http.StatusRequestedRangeNotSatisfiable, http.StatusNotImplemented:
+		if u.form != inPieces && damaged(failure) {
+			return false, nil
+		}
 		if found, err := u.has(ctx, u.digest); found || err != nil {
 			u.finish() // the upload has ended, and the answer was lost
 			return found, err
 		}
-		// It does not know pieces, or has lost some.
-		if u.chunk >= u.size {
+		// It does not know this form, or has lost what came before.
+		u.refused[u.form] = true
+		i := slices.Index(u.refused[inPut:], false)
+		if i < 0 {
 			return false, nil
 		}
-		u.note("%s does not take %s in pieces (%v); sending it whole", u.repo.RegistryStr(), u.digest, failure)
-		u.chunk = u.size
+		was := u.form
+		u.form = inPut + form(i)
+		u.note("%s does not take %s %s (%v); sending it %s", u.repo.RegistryStr(), u.digest, was, failure, u.form)
 	default:
 		return false, nil
 	}
