@@ -25,6 +25,17 @@ type puller struct {
 	remote registryFlags
 	output string
 	arch   string
+	asJSON bool
+}
+
+// pullResult is what "pull --json" prints.
+type pullResult struct {
+	Reference string `json:"reference"` // as it was asked for
+	Digest    string `json:"digest"`    // of the image's manifest
+	Output    string `json:"output"`    // the file or directory
+	Format    string `json:"format"`    // "sif" or "oci"
+	Size      int64  `json:"size"`      // bytes of all layers
+	Fetched   int64  `json:"fetched"`   // bytes of those that were not there already
 }
 
 func newPull(a *app) *cobra.Command {
@@ -51,6 +62,7 @@ The image's name with its digest is printed to standard output.`,
 	f.SortFlags = false
 	f.StringVarP(&p.output, "output", "o", "", "write to `OUTPUT`: the file, or the directory of the layout\n(default: the repository's name, with .sif for a SIF)")
 	f.StringVar(&p.arch, "arch", runtime.GOARCH, "of several images, take that for the CPU's `ARCH`, Go's name")
+	f.BoolVar(&p.asJSON, "json", false, "print the result as JSON")
 	p.remote.addFlags(f)
 	return cmd
 }
@@ -92,8 +104,10 @@ func (p *puller) run(ctx context.Context, arg string) error {
 	if p.output == "" {
 		p.output = path.Base(ref.Context().RepositoryStr()) + map[bool]string{true: ".sif"}[err == nil]
 	}
+	format := "oci"
 	switch {
 	case err == nil:
+		format = "sif"
 		err = p.writeSIF(ctx, layer)
 	case !oras:
 		err = p.pullLayout(ctx, ref, img)
@@ -103,6 +117,9 @@ func (p *puller) run(ctx context.Context, arg string) error {
 	}
 	took := progress.done()
 	p.ui.infof("wrote %s: %s, %s of them fetched, in %.1f s", p.output, formatSize(total), formatSize(last.Done-before), took.Seconds())
+	if p.asJSON {
+		return printEnvelope(p.ui, "pull", &pullResult{ref.Name(), digest.DigestStr(), p.output, format, total, last.Done - before})
+	}
 	return p.ui.resultf("%s\n", digest)
 }
 

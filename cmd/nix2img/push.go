@@ -25,6 +25,7 @@ type pusher struct {
 	mountFrom []string
 	layout    string
 	noRecord  bool
+	asJSON    bool
 
 	ref name.Reference
 	rt  *registry.Runtime
@@ -63,6 +64,7 @@ Credentials are those of podman login and docker login.`,
 	f.StringVar(&p.layout, "oci", "", "send the image in the OCI layout `DIR[:TAG]`, or the images for several platforms")
 	p.remote.addFlags(f)
 	f.BoolVar(&p.noRecord, "no-record", false, "do not send the build record")
+	f.BoolVar(&p.asJSON, "json", false, "print the result as JSON")
 	f.StringVar(&p.encode.compression, "compression", "", "`NAME[:LEVEL]` of the compression, one of gzip, zstd, zstd-go and none (default gzip)")
 	f.IntVarP(&p.encode.jobs, "jobs", "j", 0, "use `N` cores, which never changes the output (default: all)")
 	f.BoolVar(&p.caching.off, "no-cache", false, "neither look into a cache nor keep anything in one")
@@ -97,8 +99,11 @@ func (p *pusher) run(ctx context.Context, arg string, args []string) error {
 		if err != nil {
 			return err
 		}
-		_, err = p.send(ctx, m)
-		return err
+		res, err := p.send(ctx, m)
+		if err != nil {
+			return err
+		}
+		return p.print(res)
 	case oras:
 		return usagef("push %s: want one SIF", arg)
 	case p.layout != "":
@@ -156,16 +161,22 @@ func (p *pusher) pushClosure(ctx context.Context) error {
 	for _, note := range built.Notes {
 		p.ui.infof("note: %s", note)
 	}
-	digest, err := p.send(ctx, built)
-	if err != nil || p.noRecord {
+	res, err := p.send(ctx, built)
+	if err != nil {
 		return explainOCI(err)
 	}
-	if err := p.sendRecord(ctx, digest, built); ctx.Err() != nil {
-		return ctx.Err()
-	} else if err != nil {
-		p.ui.warnf("the image is there, without its build record: %v (--no-record does not send it)", err)
+	if !p.noRecord {
+		record, err := p.sendRecord(ctx, res.name, built)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			p.ui.warnf("the image is there, without its build record: %v (--no-record does not send it)", err)
+		default:
+			res.RecordDigest = record.DigestStr()
+		}
 	}
-	return nil
+	return p.print(res)
 }
 
 // The media type of a build record, and the name of the file that others make of it.
@@ -175,17 +186,16 @@ const (
 )
 
 // sendRecord attaches the build record to an image.
-func (p *pusher) sendRecord(ctx context.Context, subject name.Digest, img *oci.Image) error {
+func (p *pusher) sendRecord(ctx context.Context, subject name.Digest, img *oci.Image) (name.Digest, error) {
 	about, err := registry.Subject(img)
 	if err != nil {
-		return err
+		return name.Digest{}, err
 	}
 	var record bytes.Buffer
 	if _, err := img.Record.WriteTo(&record); err != nil {
-		return err
+		return name.Digest{}, err
 	}
-	_, err = registry.Attach(ctx, subject, about, &registry.Document{Type: recordType, Title: recordTitle, Data: record.Bytes()}, p.rt)
-	return err
+	return registry.Attach(ctx, subject, about, &registry.Document{Type: recordType, Title: recordTitle, Data: record.Bytes()}, p.rt)
 }
 
 func (p *pusher) pushSIF(ctx context.Context, file string) error {
@@ -209,12 +219,34 @@ func (p *pusher) pushSIF(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
-	_, err = p.send(ctx, img)
-	return err
+	res, err := p.send(ctx, img)
+	if err != nil {
+		return err
+	}
+	return p.print(res)
 }
 
-// send sends an image and prints its name.
-func (p *pusher) send(ctx context.Context, m registry.Manifest) (name.Digest, error) {
+// pushResult is what "push --json" prints.
+type pushResult struct {
+	Reference    string `json:"reference"` // as it was asked for
+	Digest       string `json:"digest"`    // of the manifest or index
+	Size         int64  `json:"size"`      // bytes of all blobs; 0 if the reference led to the image already
+	Sent         int64  `json:"sent"`      // bytes of blobs
+	RecordDigest string `json:"recordDigest,omitzero"`
+
+	name name.Digest
+}
+
+// print prints what was pushed.
+func (p *pusher) print(res *pushResult) error {
+	if p.asJSON {
+		return printEnvelope(p.ui, "push", res)
+	}
+	return p.ui.resultf("%s\n", res.name)
+}
+
+// send sends an image.
+func (p *pusher) send(ctx context.Context, m registry.Manifest) (*pushResult, error) {
 	progress := newProgress(p.ui, time.Now)
 	var last registry.Progress
 	rt := *p.rt
@@ -225,12 +257,12 @@ func (p *pusher) send(ctx context.Context, m registry.Manifest) (name.Digest, er
 	digest, err := registry.Push(ctx, p.ref, m, &rt)
 	took := progress.done()
 	if err != nil {
-		return digest, err
+		return nil, err
 	}
 	if last.Total == 0 {
 		p.ui.infof("%s is that image already", p.ref)
 	} else {
 		p.ui.infof("pushed %s: sent %s of %s, in %.1f s", p.ref, formatSize(last.Sent), formatSize(last.Total), took.Seconds())
 	}
-	return digest, p.ui.resultf("%s\n", digest)
+	return &pushResult{Reference: p.ref.Name(), Digest: digest.DigestStr(), Size: last.Total, Sent: last.Sent, name: digest}, nil
 }
