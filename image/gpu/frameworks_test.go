@@ -88,6 +88,7 @@ func TestInterfaces(t *testing.T) {
 		{map[string][]byte{"a-x/lib/x.so": named("libnvoptix.so.1"), "b-y/lib/y.so": named("libnvcuvid.so.1")}, "OptiX NVDEC/graphics video"},
 		{map[string][]byte{"a-x/lib/x.so": linked("libOpenCL.so.1")}, "OpenCL/"},
 		{map[string][]byte{"a-x/lib/x.so": linked("libze_loader.so.1")}, "Level Zero/"},
+		{map[string][]byte{"a-x/lib/libcupti.so.12": named("libEGL.so.1", "libGL.so.1")}, "/"},
 		// Libraries of an interface load each other.
 		{map[string][]byte{"a-x/lib/libGL.so.1.7.0": linked("libGLX.so.0"), "a-x/lib/libEGL.so.1": named("libGLX.so.0")}, "/"},
 	} {

@@ -58,6 +58,7 @@ func interfaceOf(library string) int {
 	return -1
 }
 
+// findInterfaces says what uses which interface. Profilers look at all, and use none.
 func (r *Report) findInterfaces() {
 	users := make([][]string, len(interfaces))
 	for _, n := range r.Needs {
@@ -67,7 +68,7 @@ func (r *Report) findInterfaces() {
 		}
 		for _, user := range slices.Concat(n.Linked, n.Named) {
 			base := path.Base(user)
-			if !slices.ContainsFunc(dispatchers, func(prefix string) bool { return strings.HasPrefix(base, prefix) }) {
+			if !isAuxiliary(user) && !slices.ContainsFunc(dispatchers, func(prefix string) bool { return strings.HasPrefix(base, prefix) }) {
 				users[i] = append(users[i], user)
 			}
 		}
