@@ -82,6 +82,8 @@ func TestRules(t *testing.T) {
 		{"later GPU, PTX", lib("sm_90+ptx_90@80"), cudart("12.4.99"), "sm_130/=unknown sm_130/R615=unknown"},
 		{"later GPU of a family", lib("sm_120"), cudart("12.8.90"), "sm_125/=unknown"},
 		{"GPU of which little is known", lib("sm_86"), cudart("13.0.1"), "sm_88/=unknown"},
+		{"GPU of which little is known, with a driver", lib("sm_88"), cudart("13.0.1"), "sm_88/R615=unknown sm_88/=runs"},
+		{"CUDA whose driver is not known", lib("sm_80"), cudart("13.5.1"), "A100/R615=runs"},
 	} {
 		files := map[string][]byte{"a-x/lib/x.so": test.library}
 		for name, data := range test.extra {
@@ -102,6 +104,14 @@ func TestRules(t *testing.T) {
 				t.Errorf("%s: %s: got %s: %+v", test.name, word, v.Outcome, v.Targets[0].Reasons)
 			}
 		}
+	}
+}
+
+// A driver of NVIDIA says nothing of code for AMD.
+func TestDriverWithoutNVIDIA(t *testing.T) {
+	r := report(t, map[string][]byte{"a-x/lib/x.so": hipLib(gputest.Bundle("gfx90a"))})
+	if v := r.Check(&gpu.Demand{Driver: "535.54.03"}); v.Outcome != gpu.Runs {
+		t.Errorf("%+v", v.Targets)
 	}
 }
 

@@ -421,6 +421,9 @@ func (t *tables) drives(d Driver, g *Target) (known answer, tooOld bool) {
 	if g.lastBranch != 0 && d.branch() > g.lastBranch {
 		return never, false
 	}
+	if g.kind == unsure {
+		return maybe, false
+	}
 	known = surely
 	if g.driver != "" {
 		known = t.atLeast(d, g.driver)

@@ -305,7 +305,8 @@ func (c *check) driver() {
 // withoutVersion is about code that was made with a CUDA that nothing tells, or that is later than the tables.
 func (c *check) withoutVersion(driver Driver) {
 	newest := c.tables.floors[len(c.tables.floors)-1]
-	if len(c.CUDA) == 0 && c.tables.atLeast(driver, newest.driver) != surely {
+	made := slices.ContainsFunc(c.Report.Libraries, func(l Library) bool { return l.has(false) && !c.waives(&l) })
+	if made && len(c.CUDA) == 0 && c.tables.atLeast(driver, newest.driver) != surely {
 		c.add(Unknown, "", "with which CUDA its code was made is not known: that of %d needs driver %s", newest.major, newest.driver)
 	}
 	if len(c.CUDA) > 0 && c.CUDA[len(c.CUDA)-1].Version.Compare(c.Tables.CUDA) > 0 {
@@ -326,6 +327,8 @@ func (c *check) drivesGPU(driver Driver) bool {
 	known, tooOld := c.tables.drives(driver, t)
 	switch {
 	case known == surely:
+	case known == maybe && t.known && t.model.driver == "":
+		c.add(Unknown, "", "which drivers know %s is not known: %s", t.Code, laterVersion)
 	case known == maybe && t.known && driver.branch() > c.Tables.Driver.branch():
 		c.add(Unknown, "", "driver %s is later than the tables of %s: whether it still knows %s, %s", driver, c.Tables.Date, t.Code, laterVersion)
 	case known == maybe && t.known:
@@ -350,7 +353,7 @@ func (c *check) runsCUDA(v CUDAVersion, driver Driver) {
 		}
 	}
 	switch {
-	case code == surely && all == surely:
+	case code == surely && all != never:
 	case code == surely:
 		sure, _, _ := c.tables.knows(driver)
 		c.add(Runs, v.Path, "is of CUDA %s, and driver %s of CUDA %s: code for the GPU runs (minor version compatibility), PTX of that version does not",
