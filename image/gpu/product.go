@@ -13,9 +13,10 @@ var (
 	gfx        = regexp.MustCompile(`^gfx[0-9a-f]{3,4}$`)
 	// slurm is a generic resource: gpu:a100:4, gres/gpu:tesla_v100.
 	slurm = regexp.MustCompile(`^(?:gres/)?gpu[:=]([^:=]+)(?:[:=][0-9]+)?$`)
-	// aside are words that say nothing about the kind: makers, memory, form, parts of a GPU.
-	aside = regexp.MustCompile(`^(nvidia|amd|tesla|geforce|instinct|gpu|graphics|edition|generation|series|` +
-		`[0-9]+gb|hbm[0-9]e?|gddr[0-9]x?|pcie|sxm[0-9]?|nvl[0-9]*|oam|mig|[0-9]+g|[0-9]+g\.[0-9]+gb|laptop|mobile|developer|kit|module|dual|slot)$`)
+	// aside are words that say nothing about the kind: makers, memory, form, parts of a GPU, virtual ones.
+	aside = regexp.MustCompile(`^(nvidia|amd|tesla|geforce|instinct|grid|gpu|nvgpu|graphics|edition|generation|series|` +
+		`[0-9]+gb|hbm[0-9]e?|gddr[0-9]x?|pcie|sxm[0-9]?|nvl[0-9]*|oam|mig|[0-9]+g|[0-9]+g\.[0-9]+gb|laptop|mobile|developer|kit|module|dual|slot|` +
+		`dgxs|ac|mcm|mba|hf|vf|[0-9]+[abcq])$`)
 	// soft are words that some names need, and others do not.
 	soft = regexp.MustCompile(`^(jetson|agx|nx|nano|dgx|hgx|egx|radeon|blackwell|workstation|server|max|q|ti|super|d|xt|xtx|gre)$`)
 	// ending is what may follow a number without a space: RTX 4070Ti.
