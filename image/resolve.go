@@ -217,8 +217,11 @@ func (r *Resolved) resolveArch(ctx context.Context, entry *elf.File, programs []
 			others.add(f.Arch)
 		}
 	}
+	slices.Sort(others.names)
+	if same == 0 && len(others.names) > 0 && r.image.Config.Arch != "" {
+		return &ConfigError{"Arch", r.Arch, "the programs in bin folders are for " + strings.Join(others.names, ", ")}
+	}
 	if len(others.names) > 0 {
-		slices.Sort(others.names)
 		r.note("the image is for %s, but has %d of %d programs in bin folders for %s",
 			r.Arch, len(programs)-same, len(programs), strings.Join(others.names, ", "))
 	}

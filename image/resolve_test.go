@@ -28,7 +28,8 @@ func TestArch(t *testing.T) {
 	}{
 		{name: "program", files: helloFiles, want: "amd64"},
 		{name: "static program", files: files{hello + "/bin/hello": elfFile("riscv64", "")}, want: "riscv64"},
-		{name: "set", files: helloFiles, config: image.Config{Arch: "s390x"}, want: "s390x"},
+		{name: "set", files: files{hello + "/share/x": "y", lib + "/a": elfFile("386", "")}, config: image.Config{Arch: "s390x"}, want: "s390x"},
+		{name: "set, of two", files: files{hello + "/bin/a": elfFile("arm64", ""), hello + "/bin/b": elfFile("arm64", ""), hello + "/bin/c": elfFile("amd64", "")}, config: image.Config{Arch: "amd64"}, want: "amd64"},
 		{name: "root is a program", files: files{hello: elfFile("ppc64le", "")}, want: "ppc64le"},
 		{name: "root is a script", files: files{hello: "#!" + bash + "/bin/sh\n", bash + "/bin/sh": elfFile("arm", "")}, want: "arm"},
 		{name: "link within the root", files: files{hello + "/bin/a": "-> ../libexec/b", hello + "/libexec/b": elfFile("arm64", "")}, want: "arm64"},
@@ -81,14 +82,22 @@ func TestArch(t *testing.T) {
 	}
 }
 
-func TestArchNote(t *testing.T) {
-	r := resolve(t, &image.Image{Closure: closureOf(pythonFiles, python), Config: image.Config{Arch: "arm64"}})
+func TestArchOfOtherProgramsIsNote(t *testing.T) {
+	of := files{hello + "/bin/a": elfFile("arm64", ""), hello + "/bin/b": elfFile("amd64", ""), bash + "/bin/bash": elfFile("amd64", "")}
+	r := resolve(t, &image.Image{Closure: closureOf(of, hello), Config: image.Config{Arch: "arm64"}})
 	if len(r.Notes) == 0 || !strings.Contains(r.Notes[0], "amd64") {
 		t.Errorf("notes: %q", r.Notes)
 	}
 	// A shell for another CPU is none.
 	if r.Shell != "" || r.Loader != "" {
 		t.Errorf("shell %s, loader %s", r.Shell, r.Loader)
+	}
+}
+
+func TestArchOfNoProgramIsRefused(t *testing.T) {
+	_, err := (&image.Image{Closure: closureOf(pythonFiles, python), Config: image.Config{Arch: "arm64"}}).Resolve(t.Context())
+	if e, ok := errors.AsType[*image.ConfigError](err); !ok || e.Field != "Arch" || !strings.Contains(e.Reason, "amd64") {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -405,8 +405,6 @@ func (b *builder) report(w io.Writer, res *buildResult) error {
 // chooseFormat goes by the name of the output if there is no flag.
 func (b *builder) chooseFormat() error {
 	switch {
-	case b.sif && b.squashfs, b.ociSIF && (b.sif || b.squashfs):
-		return usagef("build: --sif, --oci-sif and --squashfs exclude each other")
 	case b.ociSIF:
 		b.sif = true
 		return nil

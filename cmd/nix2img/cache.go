@@ -60,9 +60,6 @@ func (c *caching) addFromFlag(f *pflag.FlagSet) {
 
 // check judges the flags.
 func (c *caching) check() (err error) {
-	if c.off && c.dir != "" {
-		return usagef("--cache and --no-cache exclude each other")
-	}
 	if c.limit, err = parseSize(c.size); err != nil {
 		return usagef("--cache-size: %w", err)
 	}

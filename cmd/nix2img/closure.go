@@ -26,7 +26,7 @@ type closureLister struct {
 func newClosure(a *app) *cobra.Command {
 	l := &closureLister{app: a}
 	cmd := &cobra.Command{
-		Use:   "closure [--tree|--top[=N]|--json] [flags] ROOT...",
+		Use:   "closure [--tree|--top [N]|--json] [flags] ROOT...",
 		Short: "List the store paths that an image would have",
 		Long: `List the store paths that an image of the given roots would have, in the order of the image:
 the size of each, where it comes from, and its name. Nothing is downloaded but metadata.
@@ -66,9 +66,6 @@ type listedObject struct {
 }
 
 func (l *closureLister) run(ctx context.Context) error {
-	if l.tree && l.top != 0 || l.asJSON && (l.tree || l.top != 0) {
-		return usagef("closure: --tree, --top and --json exclude each other")
-	}
 	if l.top < 0 {
 		return usagef("--top %d: want 1 or more", l.top)
 	}

@@ -50,9 +50,6 @@ func (e *encoding) options() (*squash.Options, error) {
 // layers is options for OCI layers.
 func (e *encoding) layers() (opts *oci.Options, err error) {
 	opts = new(oci.Options)
-	if e.blockSize != "" {
-		return nil, usagef("--block-size is for --sif and --squashfs")
-	}
 	if e.compression == "" {
 		return opts, nil
 	}

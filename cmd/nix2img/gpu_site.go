@@ -91,13 +91,8 @@ func (d described) partition(name string) (partition, error) {
 
 // openSite reads the site file, and leaves the partitions that were asked for.
 func (c *gpuCheck) openSite() error {
-	switch {
-	case c.site == "" && len(c.partitions) > 0:
-		return usagef("--partition: --site says where the partitions are described")
-	case c.site == "":
+	if c.site == "" {
 		return nil
-	case len(c.targetNames) > 0 || c.driverName != "":
-		return usagef("--site: its partitions say which GPUs and drivers there are: --for and --driver do not go with it")
 	}
 	f, err := os.Open(c.site)
 	if err != nil {

@@ -42,7 +42,7 @@ func run(args []string) int {
 	defer pprof.StopCPUProfile()
 
 	root := newRoot(a)
-	root.SetArgs(args)
+	root.SetArgs(joinOptional(args))
 	err := root.ExecuteContext(ctx)
 	if ctx.Err() != nil && err != nil {
 		err = errInterrupted
@@ -118,11 +118,17 @@ on any machine and with any number of jobs.`,
 	root.PersistentFlags().BoolVarP(&a.ui.verbose, "verbose", "v", false, "say more of what is going on")
 	root.PersistentFlags().StringVar(&a.cpuProfile, "cpuprofile", "", "write a profile for go tool pprof to `FILE`")
 	root.PersistentFlags().MarkHidden("cpuprofile")
-	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.startProfile() }
+	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
+		if err := (&given{cmd: cmd, args: args}).refuse(); err != nil {
+			return withHint(err, "see %s --help", cmd.CommandPath())
+		}
+		return a.startProfile()
+	}
 	root.AddCommand(
 		newBuild(a), newWarm(a), newCache(a), newPush(a), newPull(a), newLayers(a), newClosure(a), newWhy(a), newGPU(a),
 		newInspect(a), newList(a), newCat(a), newExtract(a), newVersion(a),
 	)
+	watch(root)
 	// cobra's own commands take any arguments.
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

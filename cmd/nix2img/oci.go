@@ -59,12 +59,6 @@ func (o *ociFlags) check(b *builder) error {
 	if !o.any() {
 		return nil
 	}
-	n := 0
-	for _, set := range []bool{b.sif, b.squashfs, o.layout != "", o.archive != "", o.docker != ""} {
-		if set {
-			n++
-		}
-	}
 	format, name := o.output()
 	if name != "-" && o.layout == "" {
 		if _, err := checkOutput(name); err != nil {
@@ -72,14 +66,6 @@ func (o *ociFlags) check(b *builder) error {
 		}
 	}
 	switch {
-	case n > 1:
-		return usagef("build: --sif, --squashfs, --oci, --oci-archive and --docker-archive exclude each other")
-	case b.output != "":
-		return usagef("build: -o is for --sif and --squashfs; --%s names the output already", format)
-	case len(b.caching.reuse) > 0:
-		return usagef("--reuse is for --sif and --squashfs")
-	case b.digest:
-		return usagef("--digest is for --sif and --squashfs; the result of --%s is a digest", format)
 	case name == "-" && o.layout != "":
 		return withHint(usagef("--oci -: a layout is a directory"), "--oci-archive - writes to standard output")
 	case name == "-" && term.IsTerminal(int(b.ui.stdout.Fd())):

@@ -49,10 +49,6 @@ func (s *source) stream() string {
 
 func (s *source) check() error {
 	switch {
-	case len(s.from) > 0 && s.closure != "":
-		return usagef("--from and --closure exclude each other: what it names brings its metadata along")
-	case len(s.from) > 0 && s.store != "" && !slices.Contains(s.from, fromAuto):
-		return usagef("--from and --store exclude each other: what it names brings its files along")
 	case len(s.from) > 1 && slices.ContainsFunc(s.from, func(from string) bool { return !isRemote(from) }):
 		return usagef("--from: there can be but one export stream, and no binary cache beside it")
 	case s.stream() == "" && s.closure == "" && len(s.roots) == 0:
