@@ -74,38 +74,40 @@ func TestREADMECode(t *testing.T) {
 import (
 	"context"
 	"fmt"
-	"os"
 
-	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/closure/nixdb"
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/sif"
 )
 
 func main() {
-	if err := run(context.Background(), closure.Path(os.Args[1]), os.Args[2]); err != nil {
+	if err := run(context.Background()); err != nil {
 		panic(err)
 	}
 }
 
-func run(ctx context.Context, root closure.Path, name string) error {
-	out, err := os.Create(name)
-	if err != nil {
-		return err
-	}
+func run(ctx context.Context) error {
 	`+code[1]+`
 	fmt.Println(result.ID)
 	return err
 }
 `))
-	root := os.Getenv("GREETER")
-	name := filepath.Join(dir, "image.sif")
-	cmd := exec.Command("go", "run", ".", root, name)
+	program := filepath.Join(dir, "program")
+	cmd := exec.Command("go", "build", "-o", program, ".")
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if digest(t, name) != digest(t, build(t, "--sif", root)) {
+	root, work := os.Getenv("GREETER"), newDir(t)
+	if err := os.Symlink(root, filepath.Join(work, "result")); err != nil {
+		t.Fatal(err)
+	}
+	cmd = exec.Command(program)
+	cmd.Dir = work
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if digest(t, filepath.Join(work, "app.sif")) != digest(t, build(t, "--sif", root)) {
 		t.Error("other bytes than the command's")
 	}
 }
