@@ -103,6 +103,7 @@ func (r *Resolved) oncePerDir() string {
 
 // ownWays has the variables of programs that look for more than libraries, or in a way of their own:
 // what they are set to if one of the patterns leads to a file, the first that does.
+// Empty files are the image's own, for a runtime to bind the host's over them.
 var ownWays = []struct {
 	name     string // interface of package gpu
 	variable string
@@ -156,7 +157,7 @@ fi
 			value = "${__n2i_lib%/*}"
 		}
 		fmt.Fprintf(&b, `for __n2i_lib in %[3]s; do
-    if [ -e "$__n2i_lib" ] && [ -z "${%[1]s:-}${%[2]s:-}" ]; then
+    if [ -s "$__n2i_lib" ] && [ -z "${%[1]s:-}${%[2]s:-}" ]; then
         %[1]s="%[4]s"
         export %[1]s
     fi

@@ -423,6 +423,8 @@ func TestOwnWays(t *testing.T) {
 		{img("libvulkan.so.1"), cuda().with("/usr/share/vulkan/icd.d/"+nvidia, "{}"), "", "VK_DRIVER_FILES", "/usr/share/vulkan/icd.d/" + nvidia},
 		{img("libvulkan.so.1"), cuda().with("/usr/share/vulkan/icd.d/"+nvidia, "{}").with("/etc/vulkan/icd.d/"+nvidia, "{}"), "", "VK_DRIVER_FILES", "/usr/share/vulkan/icd.d/" + nvidia},
 		{img("libvulkan.so.1"), cuda(), "", "VK_DRIVER_FILES", "-"},
+		{img("libvulkan.so.1"), cuda().with("/usr/share/vulkan/icd.d/nvidia_icd.json", "").with("/etc/vulkan/icd.d/"+nvidia, "{}"), "", "VK_DRIVER_FILES", "/etc/vulkan/icd.d/" + nvidia},
+		{img("libEGL.so.1"), cuda().with("/usr/share/glvnd/egl_vendor.d/10_nvidia.json", ""), "", "__EGL_VENDOR_LIBRARY_DIRS", "-"},
 		{img("libvulkan.so.1"), cuda().with("/etc/vulkan/icd.d/"+nvidia, "{}"), "VK_ICD_FILENAMES=/mine", "VK_DRIVER_FILES", "-"},
 		{img("libOpenCL.so.1"), cuda().with("/usr/share/vulkan/icd.d/"+nvidia, "{}"), "", "VK_DRIVER_FILES", "-"},
 		{img("libEGL.so.1"), cuda().with("/usr/share/glvnd/egl_vendor.d/10_nvidia.json", "{}"), "", "__EGL_VENDOR_LIBRARY_DIRS", "/usr/share/glvnd/egl_vendor.d"},
