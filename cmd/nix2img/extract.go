@@ -20,8 +20,9 @@ import (
 
 func newExtract(a *app) *cobra.Command {
 	var exact bool
+	var arch string
 	cmd := &cobra.Command{
-		Use:   "extract [--exact] IMAGE DIR [PATH...]",
+		Use:   "extract [--exact] [--arch ARCH] IMAGE DIR [PATH...]",
 		Short: "Unpack files of an image",
 		Long: `Unpack an image, or the given files and directories of it, into the directory DIR,
 which is made if it is not there.
@@ -36,7 +37,7 @@ and nothing is written outside of DIR.`,
   nix2img extract hello.sif ./root /etc /nix/store`,
 		Args: minArgs(2, "an image, a directory and paths in the image"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			img, done, err := openFiles(cmd.Context(), args[0], "")
+			img, done, err := openFiles(cmd.Context(), args[0], arch, true)
 			if err != nil {
 				return err
 			}
@@ -45,6 +46,7 @@ and nothing is written outside of DIR.`,
 		},
 	}
 	cmd.Flags().BoolVar(&exact, "exact", false, "give directories their very permissions, so that they may have to be\nmade writable before they can be removed")
+	addArchFlag(cmd.Flags(), &arch)
 	return cmd
 }
 

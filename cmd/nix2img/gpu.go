@@ -189,7 +189,7 @@ func isImage(name string) bool {
 }
 
 func lookIntoImage(ctx context.Context, name, arch string, rt *gpu.Runtime) (*gpu.Report, error) {
-	fsys, done, err := openFiles(ctx, name, arch)
+	fsys, done, err := openFiles(ctx, name, arch, true)
 	if err != nil {
 		return nil, err
 	}

@@ -49,7 +49,7 @@ func isReference(arg string) bool {
 
 // inspectStored inspects an image in a layout or in an archive.
 func (i *inspector) inspectStored(ctx context.Context, name string) (*inspection, error) {
-	s, err := layout.Open(name, i.arch)
+	s, err := openStored(name, i.arch)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,8 @@ func (i *inspector) inspectStored(ctx context.Context, name string) (*inspection
 	if s.Manifest != nil {
 		in.Format, in.Digest = "oci-archive", s.Digest.String()
 	}
-	if info, err := os.Stat(name); err == nil && info.IsDir() {
+	file, _ := layout.Split(name)
+	if info, err := os.Stat(file); err == nil && info.IsDir() {
 		in.Format = "oci"
 	}
 	return in, in.describe(ctx, s.Manifest, s.Config, s.OpenLayer)

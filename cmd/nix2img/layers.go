@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -39,15 +40,25 @@ func (l *layeringFlags) options(arch string) (opts layering.Options, err error) 
 		}
 	}
 	if l.previous != "" {
-		m, err := layout.Manifest(l.previous, arch)
-		if err == nil {
-			opts.Previous, err = oci.ManifestPaths(m)
-		}
-		if err != nil {
+		if opts.Previous, err = previousPaths(l.previous, arch); err != nil {
 			return opts, fmt.Errorf("--previous: %w", err)
 		}
 	}
 	return opts, nil
+}
+
+// previousPaths returns what was in the layers of an image in a layout or an archive:
+// of several, the one that was put there last.
+func previousPaths(name, arch string) ([][]string, error) {
+	stored, err := layout.Open(name, &layout.Choice{Arch: arch, Host: runtime.GOARCH, Latest: true})
+	if err != nil {
+		return nil, err
+	}
+	defer stored.Close()
+	if stored.Manifest == nil {
+		return nil, fmt.Errorf("%s: an archive of docker save does not tell what is in the layers", name)
+	}
+	return oci.ManifestPaths(stored.Manifest)
 }
 
 // readGroups reads a file of layers: patterns separated by spaces, a layer in each line. # begins a comment.

@@ -3,11 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
 	"slices"
-	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -22,10 +19,7 @@ import (
 // openLayout opens what an OCI layout, DIR or DIR:TAG, has under a tag: an image, or an index of images for several platforms.
 // A tag need not be given if there is but one.
 func openLayout(arg string) (registry.Manifest, error) {
-	dir, tag := arg, ""
-	if _, err := os.Stat(arg); errors.Is(err, fs.ErrNotExist) {
-		dir, tag, _ = strings.Cut(arg, ":")
-	}
+	dir, tag := layout.Split(arg)
 	m, err := openTag(dir, tag)
 	if err != nil {
 		return nil, fmt.Errorf("open layout %s: %w", arg, reason(err))

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/nix2img/nix2img/image/oci/layout"
 	"github.com/nix2img/nix2img/internal/ctxio"
@@ -20,20 +21,22 @@ import (
 
 func newList(a *app) *cobra.Command {
 	var recursive, xattrs bool
+	var arch string
 	cmd := &cobra.Command{
 		Use:   "ls [-R] [--xattrs] IMAGE [PATH...]",
 		Short: "List files of an image",
 		Long: `List files of an image, as "ls -l" does:
 mode, owner and group, size in bytes, time in UTC, name, and where a symbolic link leads.
 IMAGE is a SIF, a squashfs, an OCI layout or archive, or what docker save writes, whoever made it.
-The layers of the last three are unpacked into a temporary file. PATH is the root directory by default.
+Of several images in one of the last three, IMAGE:TAG says which one is meant, and --arch for which CPU;
+by default it is the one for this machine. Nothing is unpacked. PATH is the root directory by default.
 
 Names with characters that do not print are quoted as in Go, "like\nthis".`,
 		Example: `  nix2img ls hello.sif
   nix2img ls -R hello.sif /nix/store`,
 		Args: minArgs(1, "an image and paths in it"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			img, done, err := openFiles(cmd.Context(), args[0], "")
+			img, done, err := openFiles(cmd.Context(), args[0], arch, false)
 			if err != nil {
 				return err
 			}
@@ -52,6 +55,7 @@ Names with characters that do not print are quoted as in Go, "like\nthis".`,
 			return l.w.Flush()
 		},
 	}
+	addArchFlag(cmd.Flags(), &arch)
 	cmd.Flags().BoolVarP(&recursive, "recursive", "R", false, "list directories with all that is below them")
 	cmd.Flags().BoolVar(&xattrs, "xattrs", false, "list extended attributes as well, one a line below their file (not of layers)")
 	return cmd
@@ -183,8 +187,14 @@ func formatMode(m fs.FileMode) string {
 	return string(b)
 }
 
+// addArchFlag adds the flag that says which of several images is meant.
+func addArchFlag(f *pflag.FlagSet, arch *string) {
+	f.StringVar(arch, "arch", "", "of several images, take that for the CPU's `ARCH`, Go's name (default: this machine's)")
+}
+
 func newCat(a *app) *cobra.Command {
-	return &cobra.Command{
+	var arch string
+	cmd := &cobra.Command{
 		Use:   "cat IMAGE PATH...",
 		Short: "Print files of an image",
 		Long: `Print files of an image, one after the other.
@@ -192,7 +202,7 @@ IMAGE is what nix2img ls takes. Symbolic links are followed inside the image.`,
 		Example: `  nix2img cat hello.sif /etc/passwd`,
 		Args:    minArgs(2, "an image and files in it"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			img, done, err := openFiles(cmd.Context(), args[0], "")
+			img, done, err := openFiles(cmd.Context(), args[0], arch, false)
 			if err != nil {
 				return err
 			}
@@ -205,6 +215,8 @@ IMAGE is what nix2img ls takes. Symbolic links are followed inside the image.`,
 			return nil
 		},
 	}
+	addArchFlag(cmd.Flags(), &arch)
+	return cmd
 }
 
 func cat(ctx context.Context, w io.Writer, img files, name string) error {

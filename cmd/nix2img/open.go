@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -23,9 +24,9 @@ type files interface {
 	fs.ReadLinkFS
 }
 
-// openFiles opens the root file system of an image of any kind.
-// The layers of an OCI image, that for arch if there are several, are unpacked into a temporary file.
-func openFiles(ctx context.Context, name, arch string) (fsys files, close func() error, err error) {
+// openFiles opens the root file system of an image of any kind. arch is that of an OCI image, or empty: see openStored.
+// If all of it is to be read, layers are unpacked into a temporary file.
+func openFiles(ctx context.Context, name, arch string, all bool) (fsys files, close func() error, err error) {
 	if !layout.Detect(name) {
 		img, err := openImage(name)
 		if err != nil {
@@ -37,16 +38,31 @@ func openFiles(ctx context.Context, name, arch string) (fsys files, close func()
 		}
 		return img, img.Close, nil
 	}
-	stored, err := layout.Open(name, arch)
+	stored, err := openStored(name, arch)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer stored.Close()
-	f, err := stored.Files(ctx, "")
+	var f *layout.Files
+	if all {
+		f, err = stored.Unpack(ctx, "")
+	} else {
+		f, err = stored.Files(ctx)
+	}
 	if err != nil {
+		stored.Close()
 		return nil, nil, err
 	}
-	return f, f.Close, nil
+	return f, func() error { return errors.Join(f.Close(), stored.Close()) }, nil
+}
+
+// openStored opens an image in an OCI layout or an archive, NAME or NAME:TAG.
+// If there are several, it is that for arch, or that for this machine if arch is empty.
+func openStored(name, arch string) (*layout.Stored, error) {
+	stored, err := layout.Open(name, &layout.Choice{Arch: arch, Host: runtime.GOARCH})
+	if e, ok := errors.AsType[*layout.ChoiceError](err); ok && len(e.Archs) > 0 {
+		err = withHint(err, "--arch ARCH says which one is meant")
+	}
+	return stored, err
 }
 
 // imageFile is an image that has been opened: a SIF or a bare squashfs, of any writer.

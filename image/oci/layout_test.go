@@ -178,12 +178,12 @@ func TestLayoutIsLeftAsItWas(t *testing.T) {
 // openFiles opens the root file system of a stored image.
 func openFiles(t testing.TB, name string) *layout.Files {
 	t.Helper()
-	s, err := layout.Open(name, "")
+	s, err := layout.Open(name, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	files, err := s.Files(t.Context(), t.TempDir())
+	files, err := s.Unpack(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -55,13 +55,6 @@ func rawConfig(img v1.Image) (config []byte, name v1.Hash, err error) {
 	return config, name, err
 }
 
-// dockerManifest is an entry of the file manifest.json in an archive of "docker save".
-type dockerManifest struct {
-	Config   string
-	RepoTags []string
-	Layers   []string
-}
-
 // ErrNotDocker is the error about images that archives for docker load cannot hold.
 var ErrNotDocker = errors.New("layout: docker load takes layers of gzip, and uncompressed ones")
 
@@ -112,7 +105,7 @@ func WriteDockerArchive(ctx context.Context, w io.Writer, tag string, img v1.Ima
 		return err
 	}
 	a := newArchive(ctx, w)
-	a.file("manifest.json", manifest)
+	a.file(savedName, manifest)
 	a.file(m.Config, config)
 	a.layers(img, dockerName)
 	return a.close()

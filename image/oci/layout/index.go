@@ -134,38 +134,3 @@ func updateIndex(ctx context.Context, dir string, d *v1.Descriptor) error {
 	_, err = putFile(ctx, filepath.Join(dir, indexName), bytes.NewReader(data))
 	return err
 }
-
-// Manifest returns the manifest of an image in a layout.
-// The image is named DIR or DIR:TAG; arch is Go's name of its architecture, and may be empty.
-func Manifest(name, arch string) (*v1.Manifest, error) {
-	dir, tag := name, ""
-	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
-		dir, tag, _ = strings.Cut(name, ":")
-	}
-	if _, err := os.Stat(filepath.Join(dir, indexName)); err != nil {
-		return nil, failed(dir, err)
-	}
-	index, err := readIndex(dir)
-	if err != nil {
-		return nil, err
-	}
-	for _, d := range slices.Backward(index.Manifests) {
-		if tag != "" && d.Annotations[TagAnnotation] != tag || !d.MediaType.IsImage() {
-			continue
-		}
-		if arch != "" && d.Platform != nil && d.Platform.Architecture != arch {
-			continue
-		}
-		f, err := os.Open(filepath.Join(BlobDir(dir), d.Digest.Hex))
-		if err != nil {
-			return nil, failed(dir, err)
-		}
-		defer f.Close()
-		m, err := v1.ParseManifest(io.LimitReader(f, maxManifest))
-		if err != nil {
-			return nil, &Error{dir, fmt.Errorf("manifest %s: %w", d.Digest, err)}
-		}
-		return m, nil
-	}
-	return nil, &Error{dir, errors.New("there is no such image")}
-}

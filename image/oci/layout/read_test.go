@@ -31,12 +31,12 @@ func must[T any](v T, err error) T {
 // openFiles opens the root file system of a stored image.
 func openFiles(t testing.TB, name string) *layout.Files {
 	t.Helper()
-	s, err := layout.Open(name, "")
+	s, err := layout.Open(name, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	files, err := s.Files(t.Context(), t.TempDir())
+	files, err := s.Unpack(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,13 +53,21 @@ type entry struct {
 
 func tarLayer(t testing.TB, entries ...entry) v1.Layer {
 	t.Helper()
+	return static.NewLayer(tarBytes(t, entries...), tarType)
+}
+
+func tarBytes(t testing.TB, entries ...entry) []byte {
+	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, e := range entries {
 		h := &tar.Header{Typeflag: e.kind, Name: e.name, Mode: 0o755}
-		if e.kind == tar.TypeReg {
+		switch e.kind {
+		case tar.TypeReg:
 			h.Size = int64(len(e.data))
-		} else {
+		case tar.TypeXGlobalHeader:
+			h = &tar.Header{Typeflag: e.kind, PAXRecords: map[string]string{"comment": "by git"}}
+		default:
 			h.Linkname = e.data
 		}
 		if err := w.WriteHeader(h); err != nil {
@@ -70,7 +78,7 @@ func tarLayer(t testing.TB, entries ...entry) v1.Layer {
 		}
 	}
 	w.Close()
-	return static.NewLayer(b.Bytes(), "application/vnd.oci.image.layer.v1.tar")
+	return b.Bytes()
 }
 
 // storeLayers has another library write a layout.
@@ -143,9 +151,9 @@ func TestOpenRefuses(t *testing.T) {
 	} {
 		dir := storeLayers(t, good)
 		c.change(dir)
-		s, err := layout.Open(dir, "")
+		s, err := layout.Open(dir, nil)
 		if err == nil {
-			_, err = s.Files(t.Context(), t.TempDir())
+			_, err = s.Unpack(t.Context(), t.TempDir())
 		}
 		if _, ok := errors.AsType[*layout.FormatError](err); !ok || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
@@ -157,11 +165,11 @@ func TestOpenRefuses(t *testing.T) {
 		"a link to a directory":  tarLayer(t, entry{tar.TypeDir, "b/", ""}, entry{tar.TypeLink, "a", "b"}),
 		"a layer that is no tar": static.NewLayer(bytes.Repeat([]byte("no tar "), 100), "application/vnd.oci.image.layer.v1.tar"),
 	} {
-		s, err := layout.Open(storeLayers(t, layer), "")
+		s, err := layout.Open(storeLayers(t, layer), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Files(t.Context(), t.TempDir()); err == nil {
+		if _, err := s.Unpack(t.Context(), t.TempDir()); err == nil {
 			t.Errorf("%s is taken", name)
 		}
 	}
@@ -180,12 +188,12 @@ func FuzzOpen(f *testing.F) {
 		if err := os.WriteFile(name, data, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		s, err := layout.Open(name, "")
+		s, err := layout.Open(name, nil)
 		if err != nil {
 			return
 		}
 		defer s.Close()
-		files, err := s.Files(t.Context(), t.TempDir())
+		files, err := s.Unpack(t.Context(), t.TempDir())
 		if err != nil {
 			return
 		}

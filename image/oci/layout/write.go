@@ -53,7 +53,7 @@ func Write(ctx context.Context, dir, tag string, img v1.Image) (*Written, error)
 	}
 	done := new(Written)
 	put := func(ctx context.Context, l v1.Layer) (w Written, err error) { return putBlob(ctx, dir, l) }
-	for w, err := range par.Map(ctx, writers, 2*writers, blobs(img), put) {
+	for w, err := range par.Map(ctx, writers, 2*writers, blobsOf(img), put) {
 		if err != nil {
 			return nil, failed(dir, err)
 		}
@@ -101,8 +101,8 @@ func describe(img v1.Image, tag string) (*v1.Descriptor, error) {
 	return d, nil
 }
 
-// blobs gives the layers of an image, each once, and its configuration.
-func blobs(img v1.Image) iter.Seq2[v1.Layer, error] {
+// blobsOf gives the layers of an image, each once, and its configuration.
+func blobsOf(img v1.Image) iter.Seq2[v1.Layer, error] {
 	return func(yield func(v1.Layer, error) bool) {
 		layers, err := img.Layers()
 		seen := make(map[v1.Hash]bool)
@@ -196,7 +196,8 @@ func inDir(dir string, create func() error) (err error) {
 		if err = os.MkdirAll(dir, 0o777); err == nil {
 			err = create()
 		}
-		if !errors.Is(err, fs.ErrNotExist) {
+		// MkdirAll reports one that has just gone as one that exists.
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
