@@ -46,8 +46,9 @@ var arrows = map[string][]string{
 	"image/oci/layering": {"closure"},
 	"image/oci/layout": {
 		"internal/ctxio", "internal/codec", "internal/par", "internal/regular", "internal/tempfile", "internal/vfs",
-		"github.com/google/go-containerregistry/pkg/v1", "github.com/google/go-containerregistry/pkg/v1/partial",
-		"github.com/google/go-containerregistry/pkg/v1/types",
+		"github.com/google/go-containerregistry/pkg/v1", "github.com/google/go-containerregistry/pkg/v1/empty",
+		"github.com/google/go-containerregistry/pkg/v1/layout", "github.com/google/go-containerregistry/pkg/v1/mutate",
+		"github.com/google/go-containerregistry/pkg/v1/partial", "github.com/google/go-containerregistry/pkg/v1/types",
 	},
 	"image/oci/registry": {
 		"internal/ctxio",

@@ -108,18 +108,13 @@ func (a *applier) entry(h *tar.Header, file *vfs.Node) error {
 		return fmt.Errorf("%.40s...: a link to a name of %d bytes", name, len(h.Linkname))
 	}
 	dir, base := path.Split(name)
+	if strings.HasPrefix(base, whiteout) && !(dir == "" && base != opaque && strings.HasPrefix(base, aufs)) {
+		a.hide(path.Clean(dir), base)
+		return nil
+	}
 	parent, err := a.mkdir(path.Clean(dir))
 	if err != nil {
 		return err
-	}
-	if strings.HasPrefix(base, whiteout) && !(dir == "" && base != opaque && strings.HasPrefix(base, aufs)) {
-		a.parent = nil
-		if base == opaque {
-			a.prune(parent)
-			return nil
-		}
-		a.remove(parent, base[len(whiteout):])
-		return nil
 	}
 	n, err := a.node(h, file, parent.Entry(base))
 	if err != nil {
@@ -194,6 +189,19 @@ func (a *applier) node(h *tar.Header, file, old *vfs.Node) (n *vfs.Node, err err
 	n.SetModTime(h.ModTime)
 	n.SetSys(Owner{h.Uid, h.Gid})
 	return n, nil
+}
+
+// hide does what a whiteout says, of which base is the name. Where there is nothing, it makes nothing.
+func (a *applier) hide(dir, base string) {
+	a.parent = nil
+	n, err := a.tree.Lookup(dir, true)
+	switch {
+	case err != nil:
+	case base == opaque:
+		a.prune(n)
+	default:
+		a.remove(n, base[len(whiteout):])
+	}
 }
 
 // remove removes what lower layers have under a name.
