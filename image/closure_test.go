@@ -130,7 +130,7 @@ var pythonFiles = withGlibc(files{
 
 func resolve(t *testing.T, img *image.Image) *image.Resolved {
 	t.Helper()
-	r, err := img.Resolve(t.Context())
+	r, err := img.Resolve(t.Context(), &image.Runtime{Facts: knownFacts[img.Closure]})
 	if err != nil {
 		t.Fatal(err)
 	}

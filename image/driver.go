@@ -25,17 +25,10 @@ type GPU struct {
 	// Waive has patterns for libraries that whoever accepts the image leaves out on purpose.
 	// They are kept in the build record, and change nothing else.
 	Waive []string
-
-	// Accept, if not nil, is called with what the image needs of a GPU. An error ends the build.
-	// If what has been kept in a cache turns out to be damaged, it is called again.
-	Accept func(*gpu.Report) error
-	// Early has the files looked at for GPU code before they are compressed, so that Accept is called before that.
-	// Otherwise it is done at the same time, which is faster.
-	Early bool
 }
 
-// None reports whether nobody wants to know what an image needs of a GPU.
-func (g GPU) None() bool { return g.NV == No && g.ROCm == No && g.Accept == nil }
+// None reports whether no driver is served, whatever the closure needs.
+func (g GPU) None() bool { return g.NV == No && g.ROCm == No }
 
 // A Choice is yes, no, or left to what the closure needs:
 // yes if it has code for GPUs of that vendor, or a library to run such code with.
@@ -97,7 +90,7 @@ func (r *Resolved) hasROCm() bool {
 // resolveGPU settles which drivers the image serves, and what it has of the closure for that.
 func (r *Resolved) resolveGPU(ctx context.Context) error {
 	want := r.image.GPU
-	if want.None() {
+	if want.None() && r.rt.Accept == nil {
 		return nil
 	}
 	if err := r.resolveFacts(ctx); err != nil {
@@ -108,8 +101,8 @@ func (r *Resolved) resolveGPU(ctx context.Context) error {
 		trees[i] = gpu.Tree{At: string(p), Facts: r.facts[p]}
 	}
 	r.Report = gpu.New(trees)
-	if want.Accept != nil {
-		if err := want.Accept(r.Report); err != nil {
+	if r.rt.Accept != nil {
+		if err := r.rt.Accept(r.Report); err != nil {
 			return err
 		}
 	}
@@ -178,7 +171,7 @@ func (r *Resolved) addGPULabels() {
 // resolveFacts completes the facts about the closure's objects.
 func (r *Resolved) resolveFacts(ctx context.Context) error {
 	r.facts = make(map[closure.Path]*gpu.Facts)
-	all := maps.Clone(r.image.Facts)
+	all := maps.Clone(r.rt.Facts)
 	if all == nil {
 		all = make(map[closure.Path]inspect.Facts)
 	}

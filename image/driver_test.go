@@ -114,13 +114,14 @@ func TestGPULabels(t *testing.T) {
 func TestAccept(t *testing.T) {
 	refused := errors.New("refused")
 	img := &image.Image{Closure: closureOf(gpuFiles()["SASS"], hello)}
-	img.GPU = image.GPU{NV: image.No, ROCm: image.No, Accept: func(r *gpu.Report) error {
+	img.GPU = image.GPU{NV: image.No, ROCm: image.No}
+	rt := &image.Runtime{Accept: func(r *gpu.Report) error {
 		if !slices.ContainsFunc(r.Libraries, func(l gpu.Library) bool { return strings.HasSuffix(l.Path, "/lib/libk.so") }) {
 			t.Error("the report does not have libk.so")
 		}
 		return refused
 	}}
-	if _, err := img.Resolve(t.Context()); !errors.Is(err, refused) {
+	if _, err := img.Resolve(t.Context(), rt); !errors.Is(err, refused) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -34,6 +34,9 @@ func lib(file, arch, soname string) gpu.File {
 	return gpu.File{Path: file, Format: gpu.ELF, Arch: arch, Soname: soname}
 }
 
+// knownFacts has the facts about objects of closures for tests, whose files are not what they seem.
+var knownFacts = make(map[*closure.Closure]map[closure.Path]inspect.Facts)
+
 // gpuImage has libraries that the host may bring along as well.
 // What it has of a compatibility package is added.
 func gpuImage(arch string, compat ...gpu.File) *image.Image {
@@ -54,7 +57,8 @@ func gpuImage(arch string, compat ...gpu.File) *image.Image {
 		facts[jetson] = compat
 	}
 	f := files{hello + "/bin/hello": elfFile(arch, "")}
-	img := &image.Image{GPU: image.GPU{NV: image.Yes, ROCm: image.No}, Facts: make(map[closure.Path]inspect.Facts)}
+	img := &image.Image{GPU: image.GPU{NV: image.Yes, ROCm: image.No}}
+	known := make(map[closure.Path]inspect.Facts)
 	for p, list := range facts {
 		for _, file := range list {
 			f[p+"/"+file.Path] = "a library"
@@ -63,9 +67,10 @@ func gpuImage(arch string, compat ...gpu.File) *image.Image {
 		if err != nil {
 			panic(err)
 		}
-		img.Facts[closure.Path(p)] = found
+		known[closure.Path(p)] = found
 	}
 	img.Closure = closureOf(f, hello)
+	knownFacts[img.Closure] = known
 	return img
 }
 
@@ -175,7 +180,6 @@ func scriptCases() []scriptCase {
 	}
 	baked := gpuImage("amd64")
 	baked.Closure = closureOf(files{hello + "/bin/hello": elfFile("amd64", ""), object("nvidia-x11-550.1") + "/lib/libcuda.so.1": "a driver"}, hello)
-	baked.Facts = nil
 	rocm, whole := gpuImage("amd64"), gpuImage("amd64", lib("lib/libhsa-runtime64.so.1", "amd64", "libhsa-runtime64.so.1"))
 	rocm.GPU, whole.GPU = image.GPU{NV: image.No, ROCm: image.Yes}, image.GPU{NV: image.No, ROCm: image.Yes}
 	const told = "NVIDIA_CTK_LIBCUDA_DIR="

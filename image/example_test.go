@@ -33,7 +33,7 @@ func Example() {
 		Closure: c,
 		Config:  image.Config{Env: []string{"GREETING=Hello!"}},
 	}
-	r, err := img.Resolve(context.Background())
+	r, err := img.Resolve(context.Background(), nil)
 	if err != nil {
 		log.Fatal(err)
 	}

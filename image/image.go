@@ -10,7 +10,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/nix2img/nix2img/closure"
-	"github.com/nix2img/nix2img/image/inspect"
 )
 
 // Image is what a container image consists of, whatever its format.
@@ -33,10 +32,6 @@ type Image struct {
 
 	Config Config
 	GPU    GPU
-
-	// Facts may have what inspectors find in objects of the closure, by their paths,
-	// so that they need not look again.
-	Facts map[closure.Path]inspect.Facts
 }
 
 // Config says how programs of the image are started.

@@ -14,12 +14,3 @@ var inspectors = []inspect.Inspector{
 
 // Inspectors returns all inspectors: what they find is kept in caches.
 func Inspectors() []inspect.Inspector { return slices.Clone(inspectors) }
-
-// Inspectors returns those that are to look at the objects of the image while they are compressed:
-// all, but for GPU code if nobody wants to know of it, and none if there are Facts already.
-func (img *Image) Inspectors() []inspect.Inspector {
-	if img.Facts != nil {
-		return nil
-	}
-	return slices.DeleteFunc(Inspectors(), func(i inspect.Inspector) bool { return i == gpu.Inspector && img.GPU.None() })
-}

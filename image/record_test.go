@@ -19,7 +19,7 @@ func record(t testing.TB) *image.Record {
 		Closure: closureOf(pythonFiles, python),
 		Config:  image.Config{Labels: map[string]string{"b": "<&>", "a": ""}, Created: time.Unix(1e9, 0)},
 	}
-	r, err := img.Resolve(t.Context())
+	r, err := img.Resolve(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

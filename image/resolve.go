@@ -44,6 +44,7 @@ type Resolved struct {
 	Notes []string
 
 	image *Image
+	rt    *Runtime
 	store *store
 
 	facts  map[closure.Path]*gpu.Facts // of all objects, unless the image serves no driver
@@ -52,9 +53,13 @@ type Resolved struct {
 }
 
 // Resolve looks into the closure's files to settle what the image leaves open.
+// Of a runtime, which may be nil, it takes what is about facts.
 // Among the errors are [*ConfigError] and [*ArchError].
-func (img *Image) Resolve(ctx context.Context) (*Resolved, error) {
-	if img.Closure == nil {
+func (img *Image) Resolve(ctx context.Context, rt *Runtime) (*Resolved, error) {
+	if rt == nil {
+		rt = new(Runtime)
+	}
+	if img == nil || img.Closure == nil {
 		return nil, errors.New("image: resolve: no closure")
 	}
 	if img.Closure.Files == nil {
@@ -66,6 +71,7 @@ func (img *Image) Resolve(ctx context.Context) (*Resolved, error) {
 	r := &Resolved{
 		Config: img.Config,
 		image:  img,
+		rt:     rt,
 		store:  newStore(img.Closure),
 	}
 	r.Config.Labels = maps.Clone(img.Config.Labels)

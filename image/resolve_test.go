@@ -65,7 +65,7 @@ func TestArch(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for range 3 { // maps change their order
-				r, err := (&image.Image{Closure: closureOf(test.files, hello), Config: test.config}).Resolve(t.Context())
+				r, err := (&image.Image{Closure: closureOf(test.files, hello), Config: test.config}).Resolve(t.Context(), nil)
 				got := ""
 				if e, ok := errors.AsType[*image.ArchError](err); ok {
 					got = strings.Join(e.Found, " or ")
@@ -95,7 +95,7 @@ func TestArchOfOtherProgramsIsNote(t *testing.T) {
 }
 
 func TestArchOfNoProgramIsRefused(t *testing.T) {
-	_, err := (&image.Image{Closure: closureOf(pythonFiles, python), Config: image.Config{Arch: "arm64"}}).Resolve(t.Context())
+	_, err := (&image.Image{Closure: closureOf(pythonFiles, python), Config: image.Config{Arch: "arm64"}}).Resolve(t.Context(), nil)
 	if e, ok := errors.AsType[*image.ConfigError](err); !ok || e.Field != "Arch" || !strings.Contains(e.Reason, "amd64") {
 		t.Errorf("%v", err)
 	}
@@ -138,7 +138,7 @@ func TestProgram(t *testing.T) {
 		if roots == nil {
 			roots = []string{hello}
 		}
-		r, err := (&image.Image{Closure: closureOf(test.files, roots...), Config: test.config}).Resolve(t.Context())
+		r, err := (&image.Image{Closure: closureOf(test.files, roots...), Config: test.config}).Resolve(t.Context(), nil)
 		if e, ok := errors.AsType[*image.ConfigError](err); ok != (test.bad != "") || ok && e.Field != test.bad {
 			t.Errorf("%s: %v", test.name, err)
 			continue
@@ -231,7 +231,7 @@ func TestNamesAreBytes(t *testing.T) {
 func TestResolveIsCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := (&image.Image{Closure: closureOf(pythonFiles, python)}).Resolve(ctx)
+	_, err := (&image.Image{Closure: closureOf(pythonFiles, python)}).Resolve(ctx, nil)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
@@ -256,7 +256,7 @@ func (f brokenFS) ReadLink(name string) (string, error)   { return fs.ReadLink(f
 func TestResolveReportsUnreadableFiles(t *testing.T) {
 	c := closureOf(helloFiles, hello)
 	c.Files = brokenFS{c.Files, strings.TrimPrefix(hello, storeDir+"/") + "/bin/hello"}
-	_, err := (&image.Image{Closure: c}).Resolve(t.Context())
+	_, err := (&image.Image{Closure: c}).Resolve(t.Context(), nil)
 	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), hello+"/bin/hello") {
 		t.Errorf("got %v", err)
 	}

@@ -18,7 +18,7 @@ import (
 //
 // Unless rt.Reserve says otherwise, an image that has no room on the file system is refused
 // as soon as its size is known.
-func WriteFile(ctx context.Context, name string, img *image.Image, opts *Options, rt *Runtime) (*Result, error) {
+func WriteFile(ctx context.Context, name string, img *image.Image, opts *Options, rt *image.Runtime) (*Result, error) {
 	if err := check(img); err != nil {
 		return nil, err
 	}
@@ -32,7 +32,7 @@ func WriteFile(ctx context.Context, name string, img *image.Image, opts *Options
 		return nil, fmt.Errorf("sif: %w", err)
 	}
 	defer f.Discard()
-	var own Runtime
+	var own image.Runtime
 	if rt != nil {
 		own = *rt
 	}

@@ -12,12 +12,13 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/sylabs/sif/v2/pkg/sif"
 
-	"github.com/nix2img/nix2img/image/squash"
+	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/cache"
 )
 
 var ociOptions = &Options{OCI: true}
 
-func ociSIF(t testing.TB, rt *Runtime) (*memory, *Result) {
+func ociSIF(t testing.TB, rt *image.Runtime) (*memory, *Result) {
 	t.Helper()
 	m := new(memory)
 	res, err := Write(t.Context(), m, hello(t), ociOptions, rt)
@@ -119,17 +120,17 @@ func TestOCIStructure(t *testing.T) {
 func TestOCISameBytes(t *testing.T) {
 	want, _ := ociSIF(t, nil)
 	for _, workers := range []int{1, 2, 7} {
-		if got, _ := ociSIF(t, &Runtime{Workers: workers}); !bytes.Equal(got.data, want.data) {
+		if got, _ := ociSIF(t, &image.Runtime{Workers: workers}); !bytes.Equal(got.data, want.data) {
 			t.Errorf("other bytes with %d workers", workers)
 		}
 	}
-	cache, err := squash.OpenCache(t.TempDir(), squash.OwnCache)
+	cache, err := cache.Open(t.TempDir(), cache.Own)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, temperature := range []string{"cold", "warm"} {
 		var out bytes.Buffer
-		if _, err := Stream(t.Context(), &out, hello(t), ociOptions, &Runtime{Cache: cache}); err != nil {
+		if _, err := Stream(t.Context(), &out, hello(t), ociOptions, &image.Runtime{Cache: cache}); err != nil {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(out.Bytes(), want.data) {

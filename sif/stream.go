@@ -15,14 +15,14 @@ import (
 //
 // All segments must be there before the first byte is written, so without a cache
 // they are spooled in temporary files.
-func Stream(ctx context.Context, w io.Writer, img *image.Image, opts *Options, rt *Runtime) (*Result, error) {
+func Stream(ctx context.Context, w io.Writer, img *image.Image, opts *Options, rt *image.Runtime) (*Result, error) {
 	if opts == nil {
 		opts = new(Options)
 	}
 	if err := check(img); err != nil {
 		return nil, err
 	}
-	plan, err := squash.Prepare(ctx, img, &squash.Options{Squashfs: opts.Squashfs}, rt)
+	plan, err := squash.Prepare(ctx, img, &opts.Squashfs, rt)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,8 @@ import (
 	"bytes"
 	"testing"
 
-	"github.com/nix2img/nix2img/image/squash"
+	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/cache"
 )
 
 func TestStreamHasTheBytesOfTheFile(t *testing.T) {
@@ -13,11 +14,11 @@ func TestStreamHasTheBytesOfTheFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache, err := squash.OpenCache(t.TempDir(), squash.OwnCache)
+	cache, err := cache.Open(t.TempDir(), cache.Own)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, rt := range map[string]*Runtime{
+	for name, rt := range map[string]*image.Runtime{
 		"spooled": {TempDir: t.TempDir()},
 		"cold":    {Cache: cache},
 		"warm":    {Cache: cache},

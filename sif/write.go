@@ -30,15 +30,12 @@ const deffile = "# This image was made by nix2img, of a Nix closure and without 
 
 // Options is what decides the bytes. The zero value is ready to use.
 type Options struct {
-	// Squashfs says how the root file system is encoded. Its ModTime is overridden by the time
-	// at which the image's configuration says it was created.
+	// Squashfs says how the root file system is encoded. It must not have a ModTime:
+	// that is the time at which the image's configuration says it was created.
 	Squashfs squashfs.Options
 	// OCI makes an OCI-SIF, which SingularityCE 4 runs with --oci: see the package comment.
 	OCI bool
 }
-
-// Runtime is what decides only speed and reporting, never bytes.
-type Runtime = squash.Runtime
 
 // Result describes a SIF that was written.
 type Result struct {
@@ -61,7 +58,7 @@ type Extent struct {
 // When Write fails, what it has written is of no use.
 // The caller marks a finished file as executable, so that it can be started by its name,
 // and gives it its final name only then, as [WriteFile] does.
-func Write(ctx context.Context, f squashfs.File, img *image.Image, opts *Options, rt *Runtime) (*Result, error) {
+func Write(ctx context.Context, f squashfs.File, img *image.Image, opts *Options, rt *image.Runtime) (*Result, error) {
 	if opts == nil {
 		opts = new(Options)
 	}
@@ -71,7 +68,7 @@ func Write(ctx context.Context, f squashfs.File, img *image.Image, opts *Options
 	if err := f.Truncate(0); err != nil {
 		return nil, fmt.Errorf("sif: write: %w", err)
 	}
-	root, err := squash.Write(ctx, window{f, PartitionOffset}, img, &squash.Options{Squashfs: opts.Squashfs}, rt)
+	root, err := squash.Write(ctx, window{f, PartitionOffset}, img, &opts.Squashfs, rt)
 	if err != nil {
 		return nil, err
 	}

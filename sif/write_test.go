@@ -36,7 +36,7 @@ func TestSameBytesAnyWorkers(t *testing.T) {
 	var want []byte
 	for _, workers := range []int{1, 2, 7, 0} {
 		m := new(memory)
-		if _, err := Write(t.Context(), m, hello(t), nil, &Runtime{Workers: workers}); err != nil {
+		if _, err := Write(t.Context(), m, hello(t), nil, &image.Runtime{Workers: workers}); err != nil {
 			t.Fatal(err)
 		}
 		if want == nil {

@@ -20,6 +20,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/cache"
+	"github.com/nix2img/nix2img/image/gpu"
 	"github.com/nix2img/nix2img/image/squash"
 	"github.com/nix2img/nix2img/internal/ctxio"
 	"github.com/nix2img/nix2img/internal/tempfile"
@@ -46,6 +48,7 @@ type builder struct {
 	created            string
 	gpu                gpuUse
 	oci                ociFlags
+	accept             func(*gpu.Report) error // once the closure has been read
 
 	digest, asJSON bool
 }
@@ -184,14 +187,11 @@ func (b *builder) run(ctx context.Context) error {
 		return err
 	}
 	defer b.caching.close(b.ui)
-	if b.oci.any() {
-		if err := b.caching.openLayers(b.ui); err != nil {
-			return err
-		}
-		return b.oci.build(ctx, b, img)
-	}
 	if err := b.caching.open(b.ui); err != nil {
 		return err
+	}
+	if b.oci.any() {
+		return b.oci.build(ctx, b, img)
 	}
 	if toStdout {
 		return b.toStdout(ctx, img, opts)
@@ -229,7 +229,7 @@ func (b *builder) run(ctx context.Context) error {
 }
 
 // open reads the closure, and settles what is to become of it.
-func (b *builder) open(ctx context.Context) (*image.Image, *squash.Options, error) {
+func (b *builder) open(ctx context.Context) (*image.Image, *squashfs.Options, error) {
 	opts, config, err := b.options()
 	if err != nil {
 		return nil, nil, err
@@ -258,7 +258,7 @@ func (b *builder) open(ctx context.Context) (*image.Image, *squash.Options, erro
 	b.ui.detailf("closure of %s: %s, %s", c.Roots()[0].Name(), plural(len(c.Objects()), "store path"), formatSize(c.NARSize()))
 	img := &image.Image{Closure: c, Config: *config, GPU: use}
 	if !use.None() || b.gpu.check.any() {
-		img.GPU.Accept, img.GPU.Early = b.gpu.accept(b.ui, c), b.gpu.check.any()
+		b.accept = b.gpu.accept(b.ui, c)
 	}
 	if len(b.files) > 0 {
 		img.Files = files
@@ -267,7 +267,7 @@ func (b *builder) open(ctx context.Context) (*image.Image, *squash.Options, erro
 }
 
 // toStdout writes the image to standard output, and the result to standard error.
-func (b *builder) toStdout(ctx context.Context, img *image.Image, opts *squash.Options) error {
+func (b *builder) toStdout(ctx context.Context, img *image.Image, opts *squashfs.Options) error {
 	if b.caching.cache == nil {
 		b.ui.infof("spooling compressed files in %s, because standard output is written from beginning to end", os.TempDir())
 	}
@@ -277,9 +277,9 @@ func (b *builder) toStdout(ctx context.Context, img *image.Image, opts *squash.O
 		w = io.MultiWriter(w, hash)
 	}
 	w = ctxio.Writer(ctx, w)
-	res, err := b.render(stdoutName, img, func(rt *squash.Runtime) (*sif.Result, error) {
+	res, err := b.render(stdoutName, img, func(rt *image.Runtime) (*sif.Result, error) {
 		if b.sif {
-			return sif.Stream(ctx, w, img, &sif.Options{Squashfs: opts.Squashfs, OCI: b.ociSIF}, rt)
+			return sif.Stream(ctx, w, img, &sif.Options{Squashfs: *opts, OCI: b.ociSIF}, rt)
 		}
 		plan, err := squash.Prepare(ctx, img, opts, rt)
 		if err != nil {
@@ -316,11 +316,11 @@ func (s stdout) Write(p []byte) (int, error) {
 }
 
 // write writes the image to a file.
-func (b *builder) write(ctx context.Context, f *tempfile.File, img *image.Image, opts *squash.Options) (*buildResult, error) {
-	return b.render(f.Path(), img, func(rt *squash.Runtime) (*sif.Result, error) {
+func (b *builder) write(ctx context.Context, f *tempfile.File, img *image.Image, opts *squashfs.Options) (*buildResult, error) {
+	return b.render(f.Path(), img, func(rt *image.Runtime) (*sif.Result, error) {
 		rt.Reserve = f.Reserve
 		if b.sif {
-			return sif.Write(ctx, f, img, &sif.Options{Squashfs: opts.Squashfs, OCI: b.ociSIF}, rt)
+			return sif.Write(ctx, f, img, &sif.Options{Squashfs: *opts, OCI: b.ociSIF}, rt)
 		}
 		s, err := squash.Write(ctx, f, img, opts, rt)
 		return bare(s), err
@@ -336,16 +336,10 @@ func bare(s *squash.Result) *sif.Result {
 }
 
 // render runs what writes the image, to out, and describes the result.
-func (b *builder) render(out string, img *image.Image, write func(*squash.Runtime) (*sif.Result, error)) (*buildResult, error) {
+func (b *builder) render(out string, img *image.Image, write func(*image.Runtime) (*sif.Result, error)) (*buildResult, error) {
 	p := newProgress(b.ui, time.Now)
-	rt := &squash.Runtime{Workers: b.encode.jobs, SkipVerify: b.noVerify, Progress: p.update}
-	b.caching.configure(rt, b.ui)
-	s, err := write(rt)
+	s, err := write(b.runtime(p))
 	took := p.done()
-	if e, ok := errors.AsType[*squash.CacheError](err); ok && b.caching.cache == nil {
-		// There is no cache to speak of: segments are kept in temporary files.
-		err = fmt.Errorf("write %w: %w", errSpool, reason(e.Err))
-	}
 	if err != nil {
 		return nil, b.source.advise(explain(out, err))
 	}
@@ -363,6 +357,13 @@ func (b *builder) render(out string, img *image.Image, write func(*squash.Runtim
 	}, nil
 }
 
+// runtime is the Runtime of a build.
+func (b *builder) runtime(p *progress) *image.Runtime {
+	rt := b.caching.runtime(b.ui, p, b.encode.jobs)
+	rt.SkipVerify, rt.Accept, rt.AcceptFirst = b.noVerify, b.accept, b.gpu.check.any()
+	return rt
+}
+
 // explain says of an error whether it is the closure's files that are at fault.
 func explain(out string, err error) error {
 	if e, ok := errors.AsType[*squashfs.SourceError](err); ok {
@@ -371,7 +372,10 @@ func explain(out string, err error) error {
 		}
 		return &sourceError{err}
 	}
-	if is[*squash.CacheError](err) {
+	if e, ok := errors.AsType[*cache.SpoolError](err); ok {
+		return fmt.Errorf("write %w: %w", errSpool, reason(e.Err))
+	}
+	if is[*cache.Error](err) {
 		return withHint(err, "--no-cache goes without, --cache names another, and nix2img cache prune makes room")
 	}
 	// All other files but the output are read to look into the closure.
@@ -436,7 +440,7 @@ func (b *builder) format() string {
 }
 
 // options turns flags into what decides the bytes.
-func (b *builder) options() (*squash.Options, *image.Config, error) {
+func (b *builder) options() (*squashfs.Options, *image.Config, error) {
 	opts, err := b.encode.options()
 	if err != nil {
 		return nil, nil, err

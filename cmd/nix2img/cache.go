@@ -15,12 +15,14 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/cache"
 	"github.com/nix2img/nix2img/image/oci"
 	"github.com/nix2img/nix2img/image/squash"
 	"github.com/nix2img/nix2img/sif"
 )
 
-// caching says where segments are kept and looked for, flag by flag.
+// caching says where compressed store paths are kept and looked for, flag by flag.
 type caching struct {
 	off   bool
 	dir   string
@@ -29,12 +31,10 @@ type caching struct {
 	reuse []string
 	trust bool
 
-	limit      int64
-	cache      *squash.Cache // nil: none
-	layers     *oci.Cache    // nil: none
-	sources    []squash.Source
-	layersFrom []*oci.Cache
-	files      []io.Closer
+	limit   int64
+	cache   *cache.Cache // nil: none
+	sources []cache.Source
+	files   []io.Closer
 }
 
 const defaultCacheSize = "32G"
@@ -66,33 +66,18 @@ func (c *caching) check() (err error) {
 	return nil
 }
 
-// openLayers opens the user's cache and all other sources of layers.
-func (c *caching) openLayers(u *ui) error {
-	for _, dir := range c.from {
-		cache, err := oci.OpenForeignCache(dir, c.trust)
-		if err != nil {
-			return err
-		}
-		c.layersFrom = append(c.layersFrom, cache)
-	}
-	if c.off {
-		return nil
-	}
-	return c.openOwn(u)
-}
-
-// open opens the user's cache and all other sources of segments.
+// open opens the user's cache and all other sources.
 func (c *caching) open(u *ui) error {
-	mode := squash.ForeignCache
+	mode := cache.Foreign
 	if c.trust {
-		mode = squash.TrustedCache
+		mode = cache.Trusted
 	}
 	for _, dir := range c.from {
-		cache, err := squash.OpenCache(dir, mode)
+		from, err := cache.Open(dir, mode)
 		if err != nil {
 			return err
 		}
-		c.sources = append(c.sources, cache)
+		c.sources, c.files = append(c.sources, from), append(c.files, from)
 	}
 	for _, name := range c.reuse {
 		previous, err := c.previous(name)
@@ -112,30 +97,48 @@ func (c *caching) open(u *ui) error {
 func (c *caching) openOwn(u *ui) error {
 	dir, err := c.dir, error(nil)
 	if dir == "" {
-		if dir, err = os.UserCacheDir(); err == nil {
-			dir = filepath.Join(dir, "nix2img")
+		if dir, err = defaultCache(); err == nil && dir == "" {
+			return nil
 		}
 	}
 	if err == nil {
-		mode := squash.OwnCache
+		mode := cache.Own
 		if c.trust {
-			mode = squash.SharedCache
+			mode = cache.Shared
 		}
-		c.cache, err = squash.OpenCache(dir, mode)
-	}
-	if err == nil {
-		c.layers, err = oci.OpenCache(dir, c.trust)
+		c.cache, err = cache.Open(dir, mode)
 	}
 	switch {
 	case err == nil:
+		c.files = append(c.files, c.cache)
 	case c.dir == "":
 		u.infof("note: building without a cache: %v", err)
-	case is[*squash.CacheTrustError](err):
+	case is[*cache.TrustError](err):
 		return withHint(err, "chmod go-w %s, or --trust-cache if you trust all who can write to it", dir)
 	default:
 		return err
 	}
 	return nil
+}
+
+// defaultCache returns the directory of the cache if none is named. It is empty where there is to be none:
+// in a Nix build, whose HOME must not come to be.
+func defaultCache() (string, error) {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	const shelter = "/homeless-shelter"
+	home := os.Getenv("HOME")
+	if dir == shelter || strings.HasPrefix(dir, shelter+"/") || home == shelter && os.Getenv("NIX_BUILD_TOP") != "" {
+		return "", nil
+	}
+	if home != "" && strings.HasPrefix(dir, strings.TrimSuffix(home, "/")+"/") {
+		if _, err := os.Stat(home); err != nil {
+			return "", fmt.Errorf("home directory: %w", err)
+		}
+	}
+	return filepath.Join(dir, "nix2img"), nil
 }
 
 func (c *caching) previous(name string) (*squash.Previous, error) {
@@ -155,65 +158,28 @@ func (c *caching) previous(name string) (*squash.Previous, error) {
 	return squash.OpenPrevious(r, c.trust)
 }
 
-// configure puts what has been opened into a Runtime.
-func (c *caching) configure(rt *squash.Runtime, u *ui) {
-	rt.Cache, rt.From = c.cache, c.sources
-	rt.Note = func(s string) { u.infof("note: %s", s) }
-}
-
-// layersRuntime is the Runtime of layers that goes with what has been opened.
-func (c *caching) layersRuntime(u *ui, p *progress, jobs int) *oci.Runtime {
-	return &oci.Runtime{
-		Workers: jobs, Cache: c.layers, From: c.layersFrom,
-		Progress: func(s oci.Progress) { p.update(squash.Progress(s)) },
+// runtime is the Runtime that goes with what has been opened.
+func (c *caching) runtime(u *ui, p *progress, jobs int) *image.Runtime {
+	return &image.Runtime{
+		Workers: jobs, Cache: c.cache, From: c.sources,
+		Progress: p.update,
 		Note:     func(s string) { u.infof("note: %s", s) },
 	}
 }
 
 // close closes all, and keeps the cache from growing without end.
 func (c *caching) close(u *ui) {
+	if c.cache != nil {
+		removed, err := c.cache.Prune(c.limit)
+		if err != nil {
+			u.detailf("%v", err)
+		} else if removed.Entries > 0 {
+			u.detailf("removed %s (%s) from the cache, which is limited to %s", plural(removed.Entries, "entry"), formatSize(removed.Size), c.size)
+		}
+	}
 	for _, f := range c.files {
 		f.Close()
 	}
-	if c.cache == nil {
-		return
-	}
-	n, size, err := c.prune(c.limit)
-	if err != nil {
-		u.warnf("%v", err)
-	} else if n > 0 {
-		u.detailf("removed %s (%s) from the cache, which is limited to %s", plural(n, "segment"), formatSize(size), c.size)
-	}
-}
-
-// prune makes the cache smaller. Layers get half of the room, and what segments leave.
-func (c *caching) prune(limit int64) (n int, size int64, err error) {
-	segments, err := c.cache.Info()
-	if err != nil {
-		return 0, 0, err
-	}
-	n, size, err = c.layers.Prune(max(limit/2, limit-segments.Size))
-	if err != nil {
-		return n, size, err
-	}
-	_, layers, err := c.layers.Info()
-	if err != nil {
-		return n, size, err
-	}
-	m, more, err := c.cache.Prune(max(0, limit-layers))
-	return n + m, size + more, err
-}
-
-// info describes the cache.
-func (c *caching) info() (squash.CacheInfo, error) {
-	i, err := c.cache.Info()
-	if err != nil {
-		return i, err
-	}
-	entries, size, err := c.layers.Info()
-	i.Entries += entries
-	i.Size += size
-	return i, err
 }
 
 func newCache(a *app) *cobra.Command {
@@ -250,41 +216,48 @@ it can be removed at any time.`,
 			if err := open(); err != nil {
 				return err
 			}
-			i, err := c.info()
+			i, err := c.cache.Info()
 			if err != nil {
 				return err
 			}
 			if asJSON {
 				return writeJSON(a.ui.stdout, i, "")
 			}
-			return a.ui.resultf("%s: %s, %s\n", i.Dir, plural(i.Entries, "segment"), formatSize(i.Size))
+			return a.ui.resultf("%s: %s, %s\n", i.Dir, plural(i.Entries, "entry"), formatSize(i.Size))
 		},
 	}
 	info.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
 
-	keep := "0"
+	keep, all := "", false
 	prune := &cobra.Command{
-		Use:   "prune",
+		Use:   "prune --keep SIZE|--all",
 		Short: "Remove what has not been used for the longest time",
 		Example: `  nix2img cache prune --keep 10G
-  nix2img cache prune`,
+  nix2img cache prune --all`,
 		Args: exactArgs(0, "none"),
 		RunE: func(*cobra.Command, []string) error {
-			limit, err := parseSize(keep)
-			if err != nil {
-				return usagef("--keep: %w", err)
+			if (keep == "") != all {
+				return withHint(usagef("cache prune: want either --keep or --all"), "--keep SIZE keeps what was used last, --all removes everything")
+			}
+			limit := int64(0)
+			if keep != "" {
+				var err error
+				if limit, err = parseSize(keep); err != nil {
+					return usagef("--keep: %w", err)
+				}
 			}
 			if err := open(); err != nil {
 				return err
 			}
-			n, size, err := c.prune(limit)
+			removed, err := c.cache.Prune(limit)
 			if err != nil {
 				return err
 			}
-			return a.ui.resultf("removed %s, %s\n", plural(n, "segment"), formatSize(size))
+			return a.ui.resultf("removed %s, %s\n", plural(removed.Entries, "entry"), formatSize(removed.Size))
 		},
 	}
-	prune.Flags().StringVar(&keep, "keep", keep, "keep `SIZE` of what was used last")
+	prune.Flags().StringVar(&keep, "keep", "", "keep `SIZE` of what was used last")
+	prune.Flags().BoolVar(&all, "all", false, "remove everything")
 
 	verify := &cobra.Command{
 		Use:   "verify",
@@ -294,23 +267,17 @@ it can be removed at any time.`,
 			if err := open(); err != nil {
 				return err
 			}
-			n, bad, err := c.cache.Verify(cmd.Context(), func(name string, reason error) {
-				a.ui.infof("removed %s: %v", name, reason)
+			kinds := []cache.Kind{squash.Kind(), oci.Kind()}
+			done, err := c.cache.Verify(cmd.Context(), kinds, image.Inspectors(), func(k cache.Key, reason error) {
+				a.ui.infof("removed %s %x: %v", k.Kind, k.Sum, reason)
 			})
 			if err != nil {
 				return err
 			}
-			m, more, err := c.layers.Verify(cmd.Context(), func(name string, reason error) {
-				a.ui.infof("removed %s: %v", name, reason)
-			})
-			if err != nil {
-				return err
+			if done.Removed > 0 {
+				return &verifyError{fmt.Errorf("cache: %d of %d entries were damaged, and have been removed", done.Removed, done.Checked)}
 			}
-			n, bad = n+m, bad+more
-			if bad > 0 {
-				return &verifyError{fmt.Errorf("cache: %d of %d entries were damaged, and have been removed", bad, n)}
-			}
-			return a.ui.resultf("%d entries are what they should be\n", n)
+			return a.ui.resultf("%d entries are what they should be\n", done.Checked)
 		},
 	}
 	cmd.AddCommand(info, prune, verify)
@@ -390,17 +357,17 @@ func (w *warmer) run(ctx context.Context) error {
 	}
 	p := newProgress(w.ui, time.Now)
 	defer w.caching.close(w.ui)
-	objects, encoded, err := warm(ctx, c, p, i, n)
+	done, err := warm(ctx, c, p, i, n)
 	took := p.done()
 	if err != nil {
 		return w.source.advise(err)
 	}
-	w.ui.infof("compressed %d of %s, in %.1f s; the others were in the cache", encoded, plural(objects, "store path"), took.Seconds())
+	w.ui.infof("compressed %d of %s, in %.1f s; the others were in the cache", done.Encoded, plural(done.Objects, "store path"), took.Seconds())
 	return nil
 }
 
 // A warmFunc compresses the i-th of n shards of a closure.
-type warmFunc func(ctx context.Context, c *closure.Closure, p *progress, i, n int) (objects, encoded int, err error)
+type warmFunc func(ctx context.Context, c *closure.Closure, p *progress, i, n int) (*image.Warmed, error)
 
 // prepare judges the flags that say what to compress, and returns what does it.
 func (w *warmer) prepare() (warmFunc, error) {
@@ -408,15 +375,20 @@ func (w *warmer) prepare() (warmFunc, error) {
 	if err != nil {
 		return nil, err
 	}
+	open := func(p *progress) (*image.Runtime, error) {
+		if err := w.caching.open(w.ui); err != nil {
+			return nil, err
+		}
+		return w.caching.runtime(w.ui, p, w.encode.jobs), nil
+	}
 	if !w.oci {
-		return func(ctx context.Context, c *closure.Closure, p *progress, i, n int) (int, int, error) {
-			if err := w.caching.open(w.ui); err != nil {
-				return 0, 0, err
+		return func(ctx context.Context, c *closure.Closure, p *progress, i, n int) (*image.Warmed, error) {
+			rt, err := open(p)
+			if err != nil {
+				return nil, err
 			}
-			rt := &squash.Runtime{Workers: w.encode.jobs, Progress: p.update}
-			w.caching.configure(rt, w.ui)
-			objects, encoded, err := squash.Warm(ctx, c, opts, rt, i, n)
-			return objects, encoded, explain("", err)
+			done, err := squash.Warm(ctx, c, opts, rt, i, n)
+			return done, explain("", err)
 		}, nil
 	}
 	layers, err := w.encode.layers()
@@ -426,12 +398,13 @@ func (w *warmer) prepare() (warmFunc, error) {
 	if layers.Layering, err = w.layers.options(""); err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context, c *closure.Closure, p *progress, i, n int) (int, int, error) {
-		if err := w.caching.openLayers(w.ui); err != nil {
-			return 0, 0, err
+	return func(ctx context.Context, c *closure.Closure, p *progress, i, n int) (*image.Warmed, error) {
+		rt, err := open(p)
+		if err != nil {
+			return nil, err
 		}
-		objects, encoded, err := oci.Warm(ctx, c, layers, w.caching.layersRuntime(w.ui, p, w.encode.jobs), i, n)
-		return objects, encoded, explainOCI(err)
+		done, err := oci.Warm(ctx, c, layers, rt, i, n)
+		return done, explainOCI(err)
 	}, nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/nix2img/nix2img/image/oci"
-	"github.com/nix2img/nix2img/image/squash"
 	"github.com/nix2img/nix2img/internal/codec"
 	"github.com/nix2img/nix2img/squashfs"
 )
@@ -23,14 +22,14 @@ func (e *encoding) addFlags(f *pflag.FlagSet) {
 	f.IntVarP(&e.jobs, "jobs", "j", 0, "use `N` cores, which never changes the output (default: all)")
 }
 
-func (e *encoding) options() (*squash.Options, error) {
-	opts := new(squash.Options)
+func (e *encoding) options() (*squashfs.Options, error) {
+	opts := new(squashfs.Options)
 	if e.jobs < 0 {
 		return nil, usagef("--jobs %d: want 0 or more", e.jobs)
 	}
 	if e.compression != "" {
 		var err error
-		if opts.Squashfs.Compression, err = squashfs.ParseCompression(e.compression); err != nil {
+		if opts.Compression, err = squashfs.ParseCompression(e.compression); err != nil {
 			return nil, usagef("--compression: %w", err)
 		}
 	}
@@ -42,7 +41,7 @@ func (e *encoding) options() (*squash.Options, error) {
 		if n < squashfs.MinBlockSize || n > squashfs.MaxBlockSize || n&(n-1) != 0 {
 			return nil, usagef("--block-size %s: want a power of two from 4K to 1M", e.blockSize)
 		}
-		opts.Squashfs.BlockSize = int(n)
+		opts.BlockSize = int(n)
 	}
 	return opts, nil
 }

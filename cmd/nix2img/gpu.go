@@ -164,7 +164,7 @@ func (g *gpuLooker) look(ctx context.Context) (*gpu.Report, error) {
 			return nil, err
 		}
 	}
-	report, err := lookIntoClosure(ctx, c, &squash.Runtime{Workers: g.source.jobs, Cache: g.caching.cache})
+	report, err := lookIntoClosure(ctx, c, &image.Runtime{Workers: g.source.jobs, Cache: g.caching.cache})
 	if err != nil {
 		return nil, g.source.advise(&sourceError{err})
 	}
@@ -218,7 +218,7 @@ func lookIntoFiles(ctx context.Context, name string, fsys fs.FS, rt *gpu.Runtime
 	return report, nil
 }
 
-func lookIntoClosure(ctx context.Context, c *closure.Closure, rt *squash.Runtime) (*gpu.Report, error) {
+func lookIntoClosure(ctx context.Context, c *closure.Closure, rt *image.Runtime) (*gpu.Report, error) {
 	found, err := squash.Inspect(ctx, c, rt, gpu.Inspector)
 	if err != nil {
 		return nil, err

@@ -23,6 +23,8 @@ type ociFlags struct {
 	user                    string
 	ports, annotations      []string
 	layering                layeringFlags
+
+	written int64 // bytes that a layout got
 }
 
 func (o *ociFlags) addFlags(f *pflag.FlagSet) {
@@ -111,22 +113,21 @@ type ociResult struct {
 	Written      int64  `json:"written"` // bytes of layers that were not there
 }
 
-// layers makes the layers of an image, or finds them in the cache.
+// layers makes the layers of an image, or finds them in the cache. In a layout, they are where they are to be.
 func (o *ociFlags) layers(ctx context.Context, b *builder, img *image.Image, p *progress) (*oci.Image, error) {
 	opts, err := o.options(b)
 	if err != nil {
 		return nil, err
 	}
-	rt := b.caching.layersRuntime(b.ui, p, b.encode.jobs)
-	rt.SkipVerify, rt.Layout = b.noVerify, o.layout
-	built, err := oci.Build(ctx, img, opts, rt)
-	if e, ok := errors.AsType[*oci.CacheError](err); ok && b.caching.layers == nil {
-		err = fmt.Errorf("write %w: %w", errSpool, reason(e.Err))
+	if o.layout == "" {
+		built, err := oci.Build(ctx, img, opts, b.runtime(p))
+		return built, b.source.advise(explainOCI(err))
 	}
-	if err != nil {
-		return nil, b.source.advise(explainOCI(err))
+	built, written, err := oci.BuildLayout(ctx, o.layout, o.tag, img, opts, b.runtime(p))
+	if written != nil {
+		o.written = written.Bytes
 	}
-	return built, nil
+	return built, b.source.advise(explainOCI(err))
 }
 
 // build makes an image and writes it where it is to go.
@@ -182,14 +183,11 @@ func (res *ociResult) describe(img *oci.Image) error {
 	return err
 }
 
-// write writes the image where it is to go.
+// write writes the image where it is to go, if it is not there yet.
 func (o *ociFlags) write(ctx context.Context, b *builder, img *oci.Image, res *ociResult) error {
 	if o.layout != "" {
-		w, err := layout.Write(ctx, o.layout, o.tag, img)
-		if err == nil {
-			res.Written = w.Bytes
-		}
-		return err
+		res.Written = o.written
+		return nil
 	}
 	res.Written = res.Size
 	write := layout.WriteArchive

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/nix2img/nix2img/image/squash"
+	"github.com/nix2img/nix2img/image"
 )
 
 // progress shows how far a build has come:
@@ -24,8 +24,8 @@ func newProgress(u *ui, now func() time.Time) *progress {
 	return &progress{ui: u, now: now, start: now(), shown: now()}
 }
 
-// update is a [squash.Runtime]'s Progress.
-func (p *progress) update(s squash.Progress) {
+// update is a [image.Runtime]'s Progress.
+func (p *progress) update(s image.Progress) {
 	if p.ui.quiet {
 		return
 	}
@@ -57,7 +57,7 @@ func (p *progress) done() time.Duration {
 }
 
 // figures returns the numbers worth telling.
-func figures(s squash.Progress, rate float64) []string {
+func figures(s image.Progress, rate float64) []string {
 	var f []string
 	if s.Total > 0 {
 		f = append(f, fmt.Sprintf("%3d %%", min(100, s.Read*100/s.Total)),
@@ -75,7 +75,7 @@ func figures(s squash.Progress, rate float64) []string {
 }
 
 // bar returns a status line of at most width columns.
-func bar(s squash.Progress, rate float64, width int) string {
+func bar(s image.Progress, rate float64, width int) string {
 	text := strings.Join(figures(s, rate), "  ")
 	room := width - len(text) - 4
 	if s.Total <= 0 || room < 10 {

@@ -13,9 +13,9 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/oci/layout"
 	"github.com/nix2img/nix2img/image/oci/registry"
-	"github.com/nix2img/nix2img/image/squash"
 	"github.com/nix2img/nix2img/internal/ctxio"
 )
 
@@ -82,7 +82,7 @@ func (p *puller) run(ctx context.Context, arg string) error {
 	var last registry.Progress
 	rt.Progress = func(s registry.Progress) {
 		last = s
-		progress.update(squash.Progress{Read: s.Done, Total: total})
+		progress.update(image.Progress{Read: s.Done, Total: total})
 	}
 	img, digest, err := registry.Pull(ctx, ref, v1.Platform{OS: "linux", Architecture: p.arch}, rt)
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/spf13/cobra"
 
+	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/oci"
 	"github.com/nix2img/nix2img/image/oci/registry"
-	"github.com/nix2img/nix2img/image/squash"
 	"github.com/nix2img/nix2img/sif"
 )
 
@@ -147,7 +147,7 @@ func (p *pusher) pushClosure(ctx context.Context) error {
 	if err := p.check(ctx); err != nil {
 		return err
 	}
-	if err := p.caching.openLayers(p.ui); err != nil {
+	if err := p.caching.open(p.ui); err != nil {
 		return err
 	}
 	defer p.caching.close(p.ui)
@@ -252,7 +252,7 @@ func (p *pusher) send(ctx context.Context, m registry.Manifest) (*pushResult, er
 	rt := *p.rt
 	rt.Progress = func(s registry.Progress) {
 		last = s
-		progress.update(squash.Progress{Read: s.Done, Total: s.Total})
+		progress.update(image.Progress{Read: s.Done, Total: s.Total})
 	}
 	digest, err := registry.Push(ctx, p.ref, m, &rt)
 	took := progress.done()

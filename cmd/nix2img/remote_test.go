@@ -189,7 +189,7 @@ func (c *cacheTest) build(args ...string) (b built) {
 			switch {
 			case err != nil || d.IsDir() || strings.Contains(name, "/narinfo/"):
 				return nil
-			case strings.Contains(name, "/v1/"):
+			case strings.Contains(name, "/v2/"):
 				// What comes before lib was good.
 				text, err := os.ReadFile(name)
 				if err == nil && bytes.Contains(text, []byte(lib.String())) {

@@ -18,7 +18,7 @@ var free = map[string]string{
 	"warm":         "compression jobs cache cache-size cache-from trust-cache shard oci",
 	"cache":        "cache trust-cache",
 	"cache info":   "cache trust-cache json",
-	"cache prune":  "cache trust-cache keep",
+	"cache prune":  "cache trust-cache keep all",
 	"cache verify": "cache trust-cache",
 	"push":         "mount-from oci authfile insecure json",
 	"pull":         "output authfile insecure json",

@@ -15,7 +15,6 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image"
-	"github.com/nix2img/nix2img/image/squash"
 	"github.com/nix2img/nix2img/sif"
 	"github.com/nix2img/nix2img/squashfs"
 )
@@ -158,9 +157,9 @@ func TestSizes(t *testing.T) {
 }
 
 func TestBar(t *testing.T) {
-	half := squash.Progress{Read: 1_600_000_000, Total: 3_200_000_000}
+	half := image.Progress{Read: 1_600_000_000, Total: 3_200_000_000}
 	for _, tt := range []struct {
-		p     squash.Progress
+		p     image.Progress
 		rate  float64
 		width int
 		want  string
@@ -169,8 +168,8 @@ func TestBar(t *testing.T) {
 		{half, 0, 41, "[######......]   50 %  1.60 GB of 3.20 GB"},
 		{half, 200e6, 20, " 50 %  1.60 GB of 3."},
 		{half, 200e6, -1, ""},
-		{squash.Progress{Read: 5}, 0, 79, "5 B"},
-		{squash.Progress{Read: 4, Total: 3}, 1, 79, "[########################]  100 %  3 B of 3 B  1 B/s"},
+		{image.Progress{Read: 5}, 0, 79, "5 B"},
+		{image.Progress{Read: 4, Total: 3}, 1, 79, "[########################]  100 %  3 B of 3 B  1 B/s"},
 	} {
 		if got := bar(tt.p, tt.rate, tt.width); got != tt.want {
 			t.Errorf("bar(%+v, %v, %d)\n got %q\nwant %q", tt.p, tt.rate, tt.width, got, tt.want)

@@ -11,8 +11,8 @@ import (
 	"testing/fstest"
 
 	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/image/cache"
 	"github.com/nix2img/nix2img/image/inspect"
-	"github.com/nix2img/nix2img/internal/cas"
 )
 
 // object is one whose files are in store.
@@ -34,9 +34,9 @@ func (c closed) Open(name string) (fs.File, error) {
 	return nil, fs.ErrPermission
 }
 
-func openCache(t testing.TB) *cas.Store {
+func openCache(t testing.TB) *cache.Cache {
 	t.Helper()
-	c, err := cas.Open(t.TempDir(), 0)
+	c, err := cache.Open(t.TempDir(), cache.Own)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func sub(t testing.TB) fs.FS {
 
 // What has been found once, and proved, is not looked for again; an inspector that is new, or of another version, looks alone.
 func TestInspectorsLookOnce(t *testing.T) {
-	kept := inspect.Kept(openCache(t))
+	kept := openCache(t).Facts()
 	first := &counter{Inspector: sums()}
 	s := &inspect.Survey{Inspectors: []inspect.Inspector{first}, Kept: kept}
 	if err := s.Prove(object); err != nil {
@@ -109,7 +109,7 @@ func TestInspectorsLookOnce(t *testing.T) {
 
 // An observer finds what is missing while the object is read. It is kept when it has been proved, and not before.
 func TestSurveysObserve(t *testing.T) {
-	kept := inspect.Kept(openCache(t))
+	kept := openCache(t).Facts()
 	list := []inspect.Inspector{sums(), pieces(70_000)}
 	want := alone(t, sub(t), 1, list...)
 	for _, fsys := range []fs.FS{store(), nil} {
@@ -165,7 +165,7 @@ func TestSeenFactsAreKeptApart(t *testing.T) {
 	c := openCache(t)
 	list := []inspect.Inspector{sums()}
 	looking := func() *inspect.Survey {
-		return &inspect.Survey{Inspectors: list, Kept: inspect.Kept(c), Seen: inspect.KeptSeen(c)}
+		return &inspect.Survey{Inspectors: list, Kept: c.Facts(), Seen: c.Seen()}
 	}
 	s := looking()
 	if err := s.Prove(object); err != nil {
@@ -175,7 +175,7 @@ func TestSeenFactsAreKeptApart(t *testing.T) {
 	if got := complete(t, looking(), closed{t}); !reflect.DeepEqual(got, want) {
 		t.Error("what has been seen is not known")
 	}
-	if s := (&inspect.Survey{Inspectors: list, Kept: inspect.Kept(c)}); s.Knows(object) {
+	if s := (&inspect.Survey{Inspectors: list, Kept: c.Facts()}); s.Knows(object) {
 		t.Error("what has been seen counts as proved")
 	}
 	// Without a hash nothing can be kept.
@@ -184,8 +184,8 @@ func TestSeenFactsAreKeptApart(t *testing.T) {
 	if _, err := looking().Complete(t.Context(), []closure.Object{bare}, store()); err != nil {
 		t.Fatal(err)
 	}
-	if list, err := c.List(); err != nil || len(list) != 1 {
-		t.Errorf("%d records are kept, %v", len(list), err)
+	if info, err := c.Info(); err != nil || info.Entries != 1 {
+		t.Errorf("%+v are kept, %v", info, err)
 	}
 }
 
@@ -194,7 +194,7 @@ func TestFactsAreRecalledFromSeveralPlaces(t *testing.T) {
 	forged := func(i inspect.Inspector, version int) inspect.Facts {
 		return inspect.Facts{i.Name(): {Version: version, Data: []byte(`"forged"`)}}
 	}
-	own, other := inspect.Kept(openCache(t)), inspect.Kept(openCache(t))
+	own, other := openCache(t).Facts(), openCache(t).Facts()
 	if err := own.Put(object.NARHash, forged(sums(), 1).With(forged(nodes(), 9))); err != nil {
 		t.Fatal(err)
 	}

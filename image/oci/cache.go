@@ -1,66 +1,69 @@
 package oci
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"path/filepath"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/nix2img/nix2img/closure"
-	"github.com/nix2img/nix2img/internal/cas"
+	"github.com/nix2img/nix2img/image/cache"
+	"github.com/nix2img/nix2img/internal/ctxio"
 )
 
-// A Cache keeps the compressed tar entries of store objects, and what was found out about layers,
-// so that an object that has been compressed once need not be compressed, nor even read, again.
-//
-// It has these kinds of entries:
-//
-//	blob     the gzip members or zstd frames of one store object
-//	layer    digest, diffID and size of a layer, by the objects in it
-//	state    of the hashes after some of a layer's objects, from where another layer that begins alike goes on
-//	facts    what inspectors have found in an object
-//
-// Keys have all that decides the bytes in them: paths, NAR hashes, the codec, its level, the version of its library,
+// Kinds of entries that a cache has for layers. Keys have all that decides the bytes in them:
+// paths, NAR hashes, the codec, its level, the version of its library,
 // the size of pieces, and the version of the rules for tar entries.
-// Any number of builds may use a cache at a time, and any of them may be killed.
-type Cache struct {
-	store   *cas.Store
-	foreign bool // what it has is to be proved
+const (
+	blobKind  = "blob"  // the gzip members or zstd frames of one store object
+	layerKind = "layer" // digest, diffID and size of a layer, by the objects in it
+	stateKind = "state" // of the hashes after some of a layer's objects, from where another layer that begins alike goes on
+)
+
+// Kind returns how [cache.Cache.Verify] proves what is kept of store objects.
+// What is known of layers is removed with the first of them that differs: it can be computed again.
+func Kind() cache.Kind {
+	return cache.Kind{Name: blobKind, Prove: proveEntry, Derived: []string{layerKind, stateKind}}
 }
 
-// cacheDir is the folder of nix2img's cache that has those of this package.
-const cacheDir = "oci"
-
-// CacheError reports that the file system in which a cache lies has failed: that it is full, for instance.
-type CacheError = cas.Error
-
-// OpenCache opens the part of nix2img's cache in dir that is for layers, and creates it if need be.
-// One that others can write to is an error, unless they are trusted.
-func OpenCache(dir string, trusted bool) (*Cache, error) {
-	var mode cas.Mode
-	if trusted {
-		mode = cas.Trusted
+func proveEntry(ctx context.Context, k cache.Key, e *cache.Entry) (*cache.Tree, error) {
+	var m blobMeta
+	if err := json.Unmarshal(e.Meta, &m); err != nil {
+		return nil, err
 	}
-	store, err := cas.Open(filepath.Join(dir, cacheDir), mode)
-	return &Cache{store: store}, err
-}
-
-// Info counts the entries of the cache and their bytes.
-func (c *Cache) Info() (entries int, size int64, err error) {
-	list, err := c.store.List()
-	for _, i := range list {
-		size += i.Size
+	var name string
+	var level, piece int
+	if _, err := fmt.Sscan(m.Encoding, &name, &level, &piece); err != nil {
+		return nil, fmt.Errorf("encoding %q: %w", m.Encoding, err)
 	}
-	return len(list), size, err
+	c, err := newCoding(name, level)
+	if err != nil {
+		return nil, err
+	}
+	c.piece = min(piece, 64<<20)
+	b, err := c.readBlob(e)
+	if err != nil {
+		return nil, err
+	}
+	o := &closure.Object{Path: b.Path, NARHash: b.NARHash, NARSize: b.NARSize}
+	if blobKey(b.Encoding, o) != k {
+		return nil, errors.New("it is under another key than its own")
+	}
+	s := &blobs{ctx: ctx, coding: c}
+	r := &blobReader{s: s, b: b, at: -1}
+	if err := verifyTar(ctxio.Reader(ctx, io.NewSectionReader(r, 0, b.RawSize)), o); err != nil {
+		return nil, err
+	}
+	return &cache.Tree{NARHash: b.NARHash, Files: func(context.Context) (fs.FS, string, error) {
+		root := b.Path.Base()
+		return &overlay{s: s, trees: map[string]*tree{root: newTree(s, nil, b)}}, root, nil
+	}}, nil
 }
-
-// Prune removes entries until those that are left take at most limit bytes,
-// and returns how many it removed and their bytes. Those not used for the longest time go first.
-func (c *Cache) Prune(limit int64) (n int, bytes int64, err error) { return c.store.Prune(limit) }
 
 // blobMeta are the metadata of a blob.
 type blobMeta struct {
@@ -79,8 +82,10 @@ type member struct {
 	CRC  uint32 `json:"c"` // Castagnoli's
 }
 
-func (e *coding) blobKey(o *closure.Object) cas.Key {
-	return sha256.Sum256(fmt.Appendf(nil, "oci blob\n%s\n%s\n%x\n", e, o.Path, o.NARHash))
+func (e *coding) blobKey(o *closure.Object) cache.Key { return blobKey(e.String(), o) }
+
+func blobKey(encoding string, o *closure.Object) cache.Key {
+	return cache.NewKey(blobKind, fmt.Sprintf("%s\n%s\n%x\n", encoding, o.Path, o.NARHash))
 }
 
 // A chain names the begin of a layer: the encoding and the objects up to some point.
@@ -94,8 +99,8 @@ func (c chain) add(o *closure.Object) chain {
 	return sha256.Sum256(fmt.Appendf(nil, "%x\n%s\n%x\n", c, o.Path, o.NARHash))
 }
 
-func (c chain) layerKey() cas.Key { return sha256.Sum256(fmt.Appendf(nil, "layer %x\n", c)) }
-func (c chain) stateKey() cas.Key { return sha256.Sum256(fmt.Appendf(nil, "state %x\n", c)) }
+func (c chain) layerKey() cache.Key { return cache.NewKey(layerKind, fmt.Sprintf("%x\n", c)) }
+func (c chain) stateKey() cache.Key { return cache.NewKey(stateKind, fmt.Sprintf("%x\n", c)) }
 
 // A summary is what is known of a finished layer.
 type summary struct {
@@ -110,34 +115,4 @@ type state struct {
 	DiffID []byte `json:"diffID"`
 	Size   int64  `json:"size"`
 	Raw    int64  `json:"raw"`
-}
-
-// getJSON reads an entry that has but metadata.
-// The error wraps fs.ErrNotExist if there is none of any use.
-func getJSON(s *cas.Store, k cas.Key, v any) error {
-	e, err := s.Get(k)
-	if errors.Is(err, cas.ErrDamaged) {
-		return errors.Join(fs.ErrNotExist, err)
-	}
-	if err != nil {
-		return err
-	}
-	defer e.Close()
-	return json.Unmarshal(e.Meta, v)
-}
-
-func putJSON(s *cas.Store, k cas.Key, v any) error {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	w, err := s.Create(k)
-	if err != nil {
-		return err
-	}
-	e, err := w.Commit(data)
-	if err != nil {
-		return err
-	}
-	return e.Close()
 }

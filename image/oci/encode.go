@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"cmp"
 	"context"
 	"encoding"
 	"errors"
@@ -30,21 +31,24 @@ type piece struct {
 	raw, packed []byte
 	nodes       []node // of the unit, with its last piece
 
-	s    *store
+	s    *blobs
 	refs atomic.Int32 // goroutines that have yet to read it
 }
 
 // buffer returns memory for a piece, in either form.
-func (s *store) buffer() []byte {
+func (s *blobs) buffer() []byte {
 	select {
 	case b := <-s.buffers:
 		return b[:0]
 	default:
-		return make([]byte, 0, s.piece+s.piece/64+1024) // more than what does not compress becomes
+		return make([]byte, 0, s.room())
 	}
 }
 
-func (s *store) reuse(b []byte) {
+// room is how many bytes a piece has at most, in either form: more than what does not compress becomes.
+func (e *coding) room() int { return e.piece + e.piece/64 + 1024 }
+
+func (s *blobs) reuse(b []byte) {
 	select {
 	case s.buffers <- b:
 	default:
@@ -70,7 +74,7 @@ func (p *piece) release() {
 //
 // What has a blob is expanded, for its hashes; all else is compressed and kept.
 // Pieces are cut by sizes alone, so the bytes do not depend on the number of workers.
-func (s *store) encode(ctx context.Context, jobs []*job) error {
+func (s *blobs) encode(ctx context.Context, jobs []*job) error {
 	workers := par.Workers(s.rt.Workers)
 	stopFetching, err := s.fetch(ctx, jobs)
 	if err != nil {
@@ -93,7 +97,7 @@ func (s *store) encode(ctx context.Context, jobs []*job) error {
 
 // fetch begins to fetch the objects that come from far away, and have no blob.
 // What it returns ends that, and may be called more than once.
-func (s *store) fetch(ctx context.Context, jobs []*job) (stop func(), err error) {
+func (s *blobs) fetch(ctx context.Context, jobs []*job) (stop func(), err error) {
 	f, ok := s.closure.Files.(closure.Fetcher)
 	if !ok {
 		return func() {}, nil
@@ -119,7 +123,7 @@ func (s *store) fetch(ctx context.Context, jobs []*job) (stop func(), err error)
 }
 
 // isRemote reports whether a unit comes from far away, and has no blob.
-func (s *store) isRemote(f closure.Fetcher, u *unit) (bool, error) {
+func (s *blobs) isRemote(f closure.Fetcher, u *unit) (bool, error) {
 	if u.object == nil || !f.Remote(u.object.Path) {
 		return false, nil
 	}
@@ -128,7 +132,7 @@ func (s *store) isRemote(f closure.Fetcher, u *unit) (bool, error) {
 
 // A drain takes pieces in order, and gives them to all who want them.
 type drain struct {
-	s *store
+	s *blobs
 	k *keeper // of the unit at hand, if it is fresh
 	w *watch  // likewise
 }
@@ -143,9 +147,7 @@ func (d *drain) stop() {
 func (d *drain) take(p *piece) (err error) {
 	s, u, last, fresh, sum := d.s, p.unit, p.last, p.fresh, p.job.sum
 	if p.first && fresh {
-		if d.k, err = s.keep(u, sum); err != nil {
-			return err
-		}
+		d.k = s.keep(u, sum)
 		if o := s.observer(u); o != nil {
 			d.w = newWatch(u.object.Path, o)
 		}
@@ -186,7 +188,7 @@ func (d *drain) take(p *piece) (err error) {
 }
 
 // observer returns whom a store object is to be shown that is being compressed, or nil.
-func (s *store) observer(u *unit) closure.Observer {
+func (s *blobs) observer(u *unit) closure.Observer {
 	if u.object == nil {
 		return nil
 	}
@@ -213,7 +215,7 @@ func (s *store) observer(u *unit) closure.Observer {
 var errStopped = errors.New("stopped")
 
 // walk gives the pieces of all units.
-func (s *store) walk(ctx context.Context, jobs []*job) func(func(*piece, error) bool) {
+func (s *blobs) walk(ctx context.Context, jobs []*job) func(func(*piece, error) bool) {
 	return func(yield func(*piece, error) bool) {
 		for _, j := range jobs {
 			for _, u := range j.units {
@@ -228,11 +230,10 @@ func (s *store) walk(ctx context.Context, jobs []*job) func(func(*piece, error) 
 	}
 }
 
-func (s *store) walkUnit(ctx context.Context, j *job, u *unit, yield func(*piece, error) bool) error {
+func (s *blobs) walkUnit(ctx context.Context, j *job, u *unit, yield func(*piece, error) bool) error {
 	cut := &cutter{s: s, job: j, unit: u, yield: yield}
 	if b, err := s.lookup(u); err == nil {
 		ok, err := cut.blob(b)
-		b.close()
 		if ok || err != nil {
 			return err
 		}
@@ -250,7 +251,7 @@ func (s *store) walkUnit(ctx context.Context, j *job, u *unit, yield func(*piece
 
 // A cutter cuts what is written to it into pieces.
 type cutter struct {
-	s     *store
+	s     *blobs
 	job   *job
 	unit  *unit
 	yield func(*piece, error) bool
@@ -338,10 +339,8 @@ func (c *cutter) blob(b *blob) (bool, error) {
 	off := int64(0)
 	for _, m := range b.Members { // before hashes have taken anything in
 		var err error
-		if buf, err = b.member(buf, m, off); err == errChecksum {
-			return false, c.s.drop(c.unit)
-		} else if err != nil {
-			return false, err
+		if buf, err = b.member(buf, m, off); err != nil {
+			return false, c.s.giveUp(c.unit, err)
 		}
 		off += int64(m.Size)
 	}
@@ -351,8 +350,8 @@ func (c *cutter) blob(b *blob) (bool, error) {
 	off = 0
 	for i, m := range b.Members {
 		packed, err := b.member(c.s.buffer(), m, off)
-		if err != nil {
-			return false, err
+		if err != nil { // now that hashes have taken some of it in
+			return false, cmp.Or(c.s.giveUp(c.unit, err), errDropped)
 		}
 		if err := c.give(&piece{packed: packed, last: i == len(b.Members)-1}); err != nil {
 			return false, err
@@ -363,7 +362,7 @@ func (c *cutter) blob(b *blob) (bool, error) {
 }
 
 // convert compresses a piece, or expands it. Calls run in parallel.
-func (s *store) convert(_ context.Context, p *piece) (*piece, error) {
+func (s *blobs) convert(_ context.Context, p *piece) (*piece, error) {
 	st, err := s.stream()
 	if err != nil {
 		return p, err

@@ -9,6 +9,7 @@ import (
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/closure/narhash"
 	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/cache"
 	"github.com/nix2img/nix2img/image/gpu"
 	"github.com/nix2img/nix2img/image/gpu/gputest"
 	"github.com/nix2img/nix2img/image/inspect"
@@ -38,27 +39,27 @@ func gpuImage(t testing.TB) *image.Image {
 
 // GPU code is found in the files, while they are compressed, in what has been compressed, or in the cache: always the same.
 func TestFacts(t *testing.T) {
-	cache := must(oci.OpenCache(t.TempDir(), false))
-	blind := must(oci.OpenCache(t.TempDir(), false))
+	full := openCache(t, t.TempDir())
+	blind := openCache(t, t.TempDir())
 	unaware := gpuImage(t)
 	unaware.GPU = image.GPU{NV: image.No, ROCm: image.No}
-	build(t, unaware, nil, &oci.Runtime{Cache: blind})
+	build(t, unaware, nil, &image.Runtime{Cache: blind})
 
 	digests := make(map[string]bool)
 	for _, test := range []struct {
 		name  string
 		early bool
-		rt    oci.Runtime
+		rt    image.Runtime
 	}{
-		{"before", true, oci.Runtime{}},
-		{"while", false, oci.Runtime{}},
-		{"while, one worker", false, oci.Runtime{Workers: 1}},
-		{"while, into a cache", false, oci.Runtime{Cache: cache}},
-		{"out of the cache", false, oci.Runtime{Cache: cache}},
-		{"of a cache without facts", false, oci.Runtime{Cache: blind}},
+		{"before", true, image.Runtime{}},
+		{"while", false, image.Runtime{}},
+		{"while, one worker", false, image.Runtime{Workers: 1}},
+		{"while, into a cache", false, image.Runtime{Cache: full}},
+		{"out of the cache", false, image.Runtime{Cache: full}},
+		{"of a cache without facts", false, image.Runtime{Cache: blind}},
 	} {
 		img := gpuImage(t)
-		img.GPU.Early = test.early
+		test.rt.AcceptFirst = test.early
 		b := build(t, img, nil, &test.rt)
 		if b.Record.GPU == nil || len(b.Record.GPU.SASS) != 2 {
 			t.Errorf("%s: found %+v", test.name, b.Record.GPU)
@@ -76,9 +77,8 @@ func TestAccept(t *testing.T) {
 	refused := errors.New("refused")
 	for _, early := range []bool{false, true} {
 		img := gpuImage(t)
-		img.GPU = image.GPU{Early: early, Accept: func(*gpu.Report) error { return refused }}
 		read := int64(0)
-		rt := &oci.Runtime{Progress: func(p oci.Progress) { read = p.Read }}
+		rt := &image.Runtime{AcceptFirst: early, Accept: func(*gpu.Report) error { return refused }, Progress: func(p image.Progress) { read = p.Read }}
 		if _, err := oci.Build(t.Context(), img, nil, rt); !errors.Is(err, refused) {
 			t.Errorf("early %v: got %v", early, err)
 		}
@@ -96,14 +96,14 @@ func TestAccept(t *testing.T) {
 // An inspector that is new, or of another version, looks at what is cached, alone and out of the blobs, and not in the store.
 func TestInspectorsLookAloneAtWhatIsCached(t *testing.T) {
 	dir := t.TempDir()
-	open := func() *oci.Cache { return must(oci.OpenCache(dir, false)) }
-	want := must(build(t, gpuImage(t), nil, &oci.Runtime{Cache: open()}).Digest())
+	open := func() *cache.Cache { return openCache(t, dir) }
+	want := must(build(t, gpuImage(t), nil, &image.Runtime{Cache: open()}).Digest())
 	for version := 1; version <= 2; version++ {
 		for _, looks := range []int32{2, 0} { // each file once, and never again
 			count := &inspecttest.Counter{V: version}
 			img := gpuImage(t)
 			img.Closure.Files = fstest.MapFS{}
-			b := build(t, img, nil, &oci.Runtime{Cache: open(), Inspectors: []inspect.Inspector{count}})
+			b := build(t, img, nil, &image.Runtime{Cache: open(), Inspectors: []inspect.Inspector{count}})
 			if got := must(b.Digest()); got != want || count.Looks.Load() != looks {
 				t.Errorf("version %d: got %s after %d looks, want %s after %d", version, got, count.Looks.Load(), want, looks)
 			}

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"io/fs"
@@ -40,11 +41,11 @@ func newNode(root, name string, info fs.FileInfo, link string, off int64) node {
 }
 
 // errDropped says that a blob was damaged, and is there no more.
-var errDropped = errors.New("oci: a damaged entry of the cache has been dropped")
+var errDropped = errors.New("oci: an entry of the cache has been dropped")
 
 // An overlay is a store of which those objects come from blobs that have one.
 type overlay struct {
-	s     *store
+	s     *blobs
 	files fs.FS
 
 	mu    sync.Mutex
@@ -65,16 +66,8 @@ type tree struct {
 	data    *blobReader
 }
 
-func (s *store) overlay(c *closure.Closure, units map[string]*unit) *overlay {
+func (s *blobs) overlay(c *closure.Closure, units map[string]*unit) *overlay {
 	return &overlay{s: s, files: c.Files, units: units, trees: make(map[string]*tree)}
-}
-
-func (o *overlay) close() {
-	for _, t := range o.trees {
-		if t != nil {
-			t.data.b.close()
-		}
-	}
 }
 
 // of returns the tree in which a file is, or nil if it is to be looked for in the store.
@@ -98,7 +91,7 @@ func (o *overlay) of(name string) (t *tree, rel string, err error) {
 	return t, rel, nil
 }
 
-func newTree(s *store, u *unit, b *blob) *tree {
+func newTree(s *blobs, u *unit, b *blob) *tree {
 	t := &tree{make(map[string]*node), make(map[string][]string), &blobReader{s: s, u: u, b: b, at: -1}}
 	for i := range b.Nodes {
 		n := &b.Nodes[i]
@@ -219,7 +212,7 @@ func (f *nodeFile) Close() error               { return nil }
 
 // A blobReader reads a blob as it is uncompressed, at any offset.
 type blobReader struct {
-	s *store
+	s *blobs
 	u *unit // nil: a damaged blob stays where it is
 	b *blob
 
@@ -269,10 +262,8 @@ func (r *blobReader) load(i int) (err error) {
 		return io.ErrUnexpectedEOF
 	}
 	r.at = -1
-	if r.packed, err = r.b.member(r.packed, r.b.Members[i], r.offsets[i]); err == errChecksum && r.u != nil {
-		if err = r.s.drop(r.u); err == nil {
-			err = errDropped
-		}
+	if r.packed, err = r.b.member(r.packed, r.b.Members[i], r.offsets[i]); err != nil && r.u != nil {
+		err = cmp.Or(r.s.giveUp(r.u, err), errDropped)
 	}
 	if err != nil {
 		return err

@@ -19,8 +19,8 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image"
-	"github.com/nix2img/nix2img/image/inspect"
 	"github.com/nix2img/nix2img/image/oci/layering"
+	"github.com/nix2img/nix2img/image/oci/layout"
 )
 
 // PathsAnnotation is the annotation of a layer that lists its store objects: base names, separated by spaces.
@@ -48,52 +48,13 @@ func (o *Options) Validate() error {
 	return err
 }
 
-// Runtime is what decides only speed and reporting, never bytes.
-type Runtime struct {
-	// Workers is how many goroutines compress. Zero means GOMAXPROCS.
-	Workers int
-	// SkipVerify leaves the NAR hashes of files unchecked.
-	// It does not apply to what goes into a cache.
-	SkipVerify bool
-	// Cache keeps what has been compressed. Nil means none: temporary files are used.
-	Cache *Cache
-	// From has other caches, in which objects are looked for that Cache does not have: see [OpenForeignCache].
-	// What is found there goes into Cache.
-	From []*Cache
-	// Inspectors are further ones that look at objects, beside those of the image: see [image.Inspectors].
-	Inspectors []inspect.Inspector
-	// TempDir is where temporary files go. Empty means that of the system.
-	TempDir string
-	// Layout is the directory that [layout.Write] will be called with, if that is known:
-	// layers are written there when they are made. Empty means that it is not known.
-	Layout string
-	// Progress, if not nil, is called with the work done so far. Calls do not overlap.
-	Progress func(Progress)
-	// Note, if not nil, is told of what went another way than it should, a sentence each.
-	Note func(string)
-}
-
-func (rt *Runtime) note(format string, args ...any) {
-	if rt.Note != nil {
-		rt.Note(fmt.Sprintf(format, args...))
-	}
-}
-
-// Progress tells how far a build has come.
-type Progress struct {
-	Object  string // what was compressed last: a store path, or "base files"
-	Read    int64  // bytes of tar so far
-	Total   int64  // about how many there are
-	Written int64  // bytes of layers so far
-}
-
 // An Image is a container image in the format of OCI: a v1.Image whose layers have been compressed,
 // or are known from earlier builds. It must be closed.
 type Image struct {
 	Record *image.Record // the build record, as it is in the image
 	Notes  []string      // what the user should know of the image; see [image.Resolved]
 
-	store    *store
+	blobs    *blobs
 	layers   []*Layer
 	config   *v1.ConfigFile
 	manifest *v1.Manifest
@@ -108,18 +69,47 @@ var _ v1.Image = (*Image)(nil)
 //
 // Files whose NAR hash is not the closure's are a [*closure.HashError];
 // among the other errors are [*WhiteoutError] and [*SourceError].
-func Build(ctx context.Context, img *image.Image, opts *Options, rt *Runtime) (*Image, error) {
+func Build(ctx context.Context, img *image.Image, opts *Options, rt *image.Runtime) (*Image, error) {
+	return buildAt(ctx, "", img, opts, rt)
+}
+
+// BuildLayout makes an image and puts it into the OCI layout in dir under a tag, as [layout.Write] does.
+// Layers are written there when they are made, and nowhere else. The image must be closed.
+func BuildLayout(ctx context.Context, dir, tag string, img *image.Image, opts *Options, rt *image.Runtime) (*Image, *layout.Written, error) {
+	built, err := buildAt(ctx, dir, img, opts, rt)
+	if err != nil {
+		return nil, nil, err
+	}
+	written, err := layout.Write(ctx, dir, tag, built)
+	if err != nil {
+		built.Close()
+		return nil, nil, err
+	}
+	return built, written, nil
+}
+
+// buildAt is Build for an image that goes into the layout in dir, or nowhere in particular if that is empty.
+func buildAt(ctx context.Context, dir string, img *image.Image, opts *Options, rt *image.Runtime) (*Image, error) {
 	if opts == nil {
-		opts = &Options{}
+		opts = new(Options)
 	}
 	if rt == nil {
-		rt = &Runtime{}
+		rt = new(image.Runtime)
+	}
+	if img == nil || img.Closure == nil || img.Closure.Files == nil {
+		return nil, fmt.Errorf("oci: %w", closure.ErrNoFiles)
 	}
 	c, err := newCoding(opts.Compression, opts.Level)
 	if err != nil {
 		return nil, err
 	}
-	s, err := newStore(ctx, rt, c, img.Closure, img.Inspectors())
+	var place *layout.Place
+	if dir != "" {
+		if place, err = layout.OpenPlace(dir); err != nil {
+			return nil, err
+		}
+	}
+	s, err := newBlobs(ctx, rt, c, img.Closure, img.GPU, place)
 	if err != nil {
 		return nil, err
 	}
@@ -134,12 +124,12 @@ func Build(ctx context.Context, img *image.Image, opts *Options, rt *Runtime) (*
 	return built, nil
 }
 
-func (s *store) build(img *image.Image, opts *Options) (*Image, error) {
+func (s *blobs) build(img *image.Image, opts *Options) (*Image, error) {
 	layers, units, err := s.layers(opts)
 	if err != nil {
 		return nil, err
 	}
-	b := &Image{store: s, layers: layers}
+	b := &Image{blobs: s, layers: layers}
 	if err := s.adopt(unitsOf(img.Closure.Objects(), units)); err != nil {
 		return nil, err
 	}
@@ -149,17 +139,16 @@ func (s *store) build(img *image.Image, opts *Options) (*Image, error) {
 	}
 	// Objects that have been compressed are not looked at in the store any more.
 	files := s.overlay(img.Closure, units)
-	defer func() { files.close() }()
-	settled := *img
+	rt := *s.rt
 	unknown := s.unknown(img.Closure.Objects())
 	todo := b.layers
-	if remote || len(unknown) > 0 && !img.GPU.Early {
+	if remote || len(unknown) > 0 && !rt.AcceptFirst {
 		// Facts, and all that is to be known of what comes from far away, are found while objects are compressed.
 		s.observe = len(unknown) > 0
 		if !remote { // what is wrong with all the rest had better be found before
-			rest := settled
+			rest := *img
 			rest.GPU = image.GPU{NV: image.No, ROCm: image.No}
-			if _, _, err := s.resolve(&rest, files); err != nil {
+			if _, _, err := s.resolve(&rest, new(image.Runtime), files); err != nil {
 				return nil, err
 			}
 		}
@@ -168,16 +157,15 @@ func (s *store) build(img *image.Image, opts *Options) (*Image, error) {
 		}
 		todo = nil
 		if remote {
-			files.close()
 			files = s.overlay(img.Closure, units)
 		}
 	}
-	if img.Facts == nil && len(s.survey.Inspectors) > 0 {
-		if settled.Facts, err = s.survey.Complete(s.ctx, img.Closure.Objects(), files); err != nil {
+	if rt.Facts == nil && len(s.survey.Inspectors) > 0 {
+		if rt.Facts, err = s.survey.Complete(s.ctx, img.Closure.Objects(), files); err != nil {
 			return nil, err
 		}
 	}
-	resolved, base, err := s.resolve(&settled, files)
+	resolved, base, err := s.resolve(img, &rt, files)
 	if err != nil {
 		return nil, err
 	}
@@ -194,12 +182,12 @@ func (s *store) build(img *image.Image, opts *Options) (*Image, error) {
 }
 
 // unknown returns those objects about which inspectors have something to find.
-func (s *store) unknown(objects []closure.Object) []closure.Object {
+func (s *blobs) unknown(objects []closure.Object) []closure.Object {
 	return slices.DeleteFunc(slices.Clone(objects), s.survey.Knows)
 }
 
 // anyRemote reports whether there is a unit that comes from far away, and has no blob.
-func (s *store) anyRemote(units map[string]*unit) (bool, error) {
+func (s *blobs) anyRemote(units map[string]*unit) (bool, error) {
 	f, ok := s.closure.Files.(closure.Fetcher)
 	if !ok {
 		return false, nil
@@ -219,12 +207,12 @@ type baseFiles struct {
 }
 
 // resolve settles what depends on the closure's files.
-func (s *store) resolve(img *image.Image, files fs.FS) (*image.Resolved, *baseFiles, error) {
+func (s *blobs) resolve(img *image.Image, rt *image.Runtime, files fs.FS) (*image.Resolved, *baseFiles, error) {
 	c := *img.Closure
 	c.Files = files
 	settled := *img
 	settled.Closure = &c
-	resolved, err := settled.Resolve(s.ctx)
+	resolved, err := settled.Resolve(s.ctx, rt)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -238,7 +226,7 @@ func (s *store) resolve(img *image.Image, files fs.FS) (*image.Resolved, *baseFi
 }
 
 // layers divides the closure into layers of units, which it also returns by base name.
-func (s *store) layers(opts *Options) (layers []*Layer, units map[string]*unit, err error) {
+func (s *blobs) layers(opts *Options) (layers []*Layer, units map[string]*unit, err error) {
 	groups, err := opts.Layering.Plan(s.closure)
 	if err != nil {
 		return nil, nil, err
@@ -363,8 +351,8 @@ func (l *Layer) Paths() (paths []closure.Path) {
 	return paths
 }
 
-// Close removes the image's temporary files, also those in [Runtime.Layout]. Then its layers can be read no more.
-func (b *Image) Close() error { return b.store.Close() }
+// Close removes the image's temporary files, also those of [BuildLayout] that have got no name. Then its layers can be read no more.
+func (b *Image) Close() error { return b.blobs.Close() }
 
 // Layers returns the layers, the lowest first. The last one has the base files.
 func (b *Image) Layers() ([]v1.Layer, error) {

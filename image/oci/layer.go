@@ -19,7 +19,7 @@ import (
 // what the cache has lost meanwhile is compressed again.
 type Layer struct {
 	summary
-	s     *store
+	s     *blobs
 	units []*unit
 	file  *layout.Blob // nil: it has to be read together
 }
@@ -52,7 +52,7 @@ func (l *Layer) Placed() *layout.Blob { return l.file }
 // header is what the layer begins with. The base files bring the directories along.
 func (l *Layer) header() *piece { return l.s.headerOf(l.units) }
 
-func (s *store) headerOf(units []*unit) *piece {
+func (s *blobs) headerOf(units []*unit) *piece {
 	if units[0].object == nil {
 		return &piece{}
 	}
@@ -83,7 +83,6 @@ type layerReader struct {
 	off          int64 // of the member in blob
 	cur          []byte
 	packed, raw  []byte // memory
-	remade       bool   // the blob was damaged
 }
 
 func (r *layerReader) Read(b []byte) (int, error) {
@@ -141,13 +140,11 @@ func (r *layerReader) next() error {
 	}
 	m := r.blob.Members[r.member]
 	var err error
-	if r.packed, err = r.blob.member(r.packed, m, r.off); err == errChecksum && !r.remade {
-		// Made again, it has the same bytes.
-		r.blob.close()
-		r.blob, r.remade = nil, true
-		return s.drop(u)
-	}
-	if err != nil {
+	if r.packed, err = r.blob.member(r.packed, m, r.off); err != nil {
+		if err = s.giveUp(u, err); err == nil {
+			r.blob = nil // made again, it has the same bytes
+			return nil
+		}
 		return fmt.Errorf("oci: read layer: /%s: %w", u.name, err)
 	}
 	r.cur = r.packed
@@ -166,26 +163,21 @@ func (r *layerReader) next() error {
 	}
 	r.off += int64(m.Size)
 	if r.member++; r.member == len(r.blob.Members) {
-		err = r.blob.close()
-		r.blob, r.member, r.off, r.remade = nil, 0, 0, false
+		r.blob, r.member, r.off = nil, 0, 0
 		r.unit++
 	}
-	return err
+	return nil
 }
 
 func (r *layerReader) Close() error {
-	if r.blob == nil {
-		return nil
-	}
-	b := r.blob
 	r.blob = nil
-	return b.close()
+	return nil
 }
 
 // A layerSum computes what is to be known of a layer, and writes it to its place if it has one.
 // A nil layerSum is for pieces of which no hash is wanted.
 type layerSum struct {
-	s              *store
+	s              *blobs
 	file           *layout.Blob
 	digest, diffID *hasher
 	chain          chain   // of what has been hashed
@@ -199,7 +191,7 @@ type layerSum struct {
 const stateEvery = 1 << 20
 
 // newLayerSum begins with the last state that the cache has of a layer of the given units.
-func (s *store) newLayerSum(units []*unit, begin chain) (*layerSum, error) {
+func (s *blobs) newLayerSum(units []*unit, begin chain) (*layerSum, error) {
 	digest, diffID := sha256.New(), sha256.New()
 	chains := make([]chain, len(units)+1)
 	chains[0] = begin
@@ -211,7 +203,7 @@ func (s *store) newLayerSum(units []*unit, begin chain) (*layerSum, error) {
 	}
 	for i := objects; i > 0; i-- {
 		var st state
-		err := s.recall(chains[i].stateKey(), &st)
+		err := s.shelf.Recall(s.ctx, chains[i].stateKey(), &st)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -293,11 +285,11 @@ func (l *layerSum) finish() (*summary, error) {
 			continue
 		}
 		last = st.Raw
-		if err := putJSON(l.s.cas, l.keys[i].stateKey(), st); err != nil {
+		if err := l.s.shelf.Keep(l.keys[i].stateKey(), st); err != nil {
 			return nil, err
 		}
 	}
-	return sum, putJSON(l.s.cas, l.chain.layerKey(), sum)
+	return sum, l.s.shelf.Keep(l.chain.layerKey(), sum)
 }
 
 // stop ends the goroutines.

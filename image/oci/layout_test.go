@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
 	"github.com/nix2img/nix2img/closure/narhash"
+	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/oci"
 	"github.com/nix2img/nix2img/image/oci/layout"
 )
@@ -114,33 +115,36 @@ func TestLayoutInOnePass(t *testing.T) {
 	want := build(t, testImage(t, app, files), nil, nil)
 	wanted := contents(t, want)
 	cache := t.TempDir()
-	for name, rt := range map[string]*oci.Runtime{
+	for name, rt := range map[string]*image.Runtime{
 		"no cache":       {Workers: 1},
 		"more workers":   {Workers: 7},
 		"not verified":   {SkipVerify: true},
 		"cold cache":     {Cache: openCache(t, cache)},
 		"the same again": {Cache: openCache(t, cache)},
 	} {
-		rt.Layout = filepath.Join(t.TempDir(), "layout")
-		b := build(t, testImage(t, app, files), nil, rt)
-		if got := contents(t, b); !slices.EqualFunc(got, wanted, bytes.Equal) { // while it has no names yet
+		dir := filepath.Join(t.TempDir(), "layout")
+		b, w, err := oci.BuildLayout(t.Context(), dir, "", testImage(t, app, files), nil, rt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := contents(t, b); !slices.EqualFunc(got, wanted, bytes.Equal) {
 			t.Errorf("%s: other layers", name)
 		}
-		if w := writeLayout(t, b, rt.Layout, ""); w.Blobs != len(wanted)+1 || w.Kept != 0 {
+		if w.Blobs != len(wanted)+1 || w.Kept != 0 {
 			t.Errorf("%s: wrote %+v", name, w)
 		}
-		if w := writeLayout(t, b, rt.Layout, "again"); w.Kept != len(wanted)+1 {
+		if w := writeLayout(t, b, dir, "again"); w.Kept != len(wanted)+1 {
 			t.Errorf("%s: then wrote %+v", name, w)
 		}
 		writeLayout(t, b, filepath.Join(t.TempDir(), "elsewhere"), "")
 		if err := b.Close(); err != nil {
 			t.Fatal(err)
 		}
-		img := must(must(ggcrlayout.ImageIndexFromPath(rt.Layout)).Image(must(want.Digest())))
+		img := must(must(ggcrlayout.ImageIndexFromPath(dir)).Image(must(want.Digest())))
 		if err := validate.Image(img); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if got := len(must(os.ReadDir(layout.BlobDir(rt.Layout)))); got != len(wanted)+2 {
+		if got := len(must(os.ReadDir(layout.BlobDir(dir)))); got != len(wanted)+2 {
 			t.Errorf("%s: %d files", name, got)
 		}
 	}
@@ -150,23 +154,26 @@ func TestLayoutInOnePass(t *testing.T) {
 func TestLayoutIsLeftAsItWas(t *testing.T) {
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "layout")
-	rt := &oci.Runtime{Layout: dir}
 	bad := storeFiles()
 	bad[filepath.Base(app2)].Data = []byte("something else")
-	if _, err := oci.Build(t.Context(), testImage(t, app2, written(t, bad)), nil, rt); err == nil {
-		t.Fatal("no error")
+	try := func() {
+		t.Helper()
+		if _, _, err := oci.BuildLayout(t.Context(), dir, "", testImage(t, app2, written(t, bad)), nil, nil); err == nil {
+			t.Fatal("no error")
+		}
 	}
-	good := testImage(t, app2, written(t, storeFiles()))
-	must(oci.Build(t.Context(), good, nil, rt)).Close()
+	try()
 	if list := must(os.ReadDir(parent)); len(list) > 0 {
 		t.Errorf("there is %s", list[0].Name())
 	}
 	// An image that is there stays whole.
-	b := build(t, testImage(t, app, written(t, storeFiles())), nil, rt)
-	writeLayout(t, b, dir, "")
+	b, _, err := oci.BuildLayout(t.Context(), dir, "", testImage(t, app, written(t, storeFiles())), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	b.Close()
 	n := len(must(os.ReadDir(layout.BlobDir(dir))))
-	must(oci.Build(t.Context(), good, nil, rt)).Close()
+	try()
 	if got := len(must(os.ReadDir(layout.BlobDir(dir)))); got != n {
 		t.Errorf("there are %d files instead of %d", got, n)
 	}

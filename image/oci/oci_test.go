@@ -24,6 +24,7 @@ import (
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/closure/narhash"
 	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/cache"
 	"github.com/nix2img/nix2img/image/oci"
 )
 
@@ -114,7 +115,7 @@ func testImage(t testing.TB, root string, files fs.FS) *image.Image {
 	return &image.Image{Closure: c, Config: image.Config{Arch: "amd64"}}
 }
 
-func build(t testing.TB, img *image.Image, opts *oci.Options, rt *oci.Runtime) *oci.Image {
+func build(t testing.TB, img *image.Image, opts *oci.Options, rt *image.Runtime) *oci.Image {
 	t.Helper()
 	b, err := oci.Build(t.Context(), img, opts, rt)
 	if err != nil {
@@ -124,9 +125,9 @@ func build(t testing.TB, img *image.Image, opts *oci.Options, rt *oci.Runtime) *
 	return b
 }
 
-func openCache(t testing.TB, dir string) *oci.Cache {
+func openCache(t testing.TB, dir string) *cache.Cache {
 	t.Helper()
-	c, err := oci.OpenCache(dir, false)
+	c, err := cache.Open(dir, cache.Own)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,11 +198,11 @@ func TestSameBytes(t *testing.T) {
 	for _, codec := range []string{"gzip", "zstd-go", "none"} {
 		t.Run(codec, func(t *testing.T) {
 			opts := &oci.Options{Compression: codec}
-			first := build(t, testImage(t, app, written(t, storeFiles())), opts, &oci.Runtime{Workers: 1})
+			first := build(t, testImage(t, app, written(t, storeFiles())), opts, &image.Runtime{Workers: 1})
 			want := contents(t, first)
 			check(t, codec, first, want)
 			dir := t.TempDir()
-			for _, rt := range []*oci.Runtime{
+			for _, rt := range []*image.Runtime{
 				{Workers: 2}, {Workers: 7, SkipVerify: true},
 				{Workers: 7, Cache: openCache(t, dir)}, // cold
 				{Workers: 2, Cache: openCache(t, dir)}, // warm
@@ -302,7 +303,7 @@ func TestWrongFiles(t *testing.T) {
 	files := storeFiles()
 	files[filepath.Base(lib)+"/lib/data"].Data[734567]++
 	for range 2 {
-		_, err := oci.Build(t.Context(), testImage(t, app, written(t, files)), nil, &oci.Runtime{Cache: openCache(t, t.TempDir())})
+		_, err := oci.Build(t.Context(), testImage(t, app, written(t, files)), nil, &image.Runtime{Cache: openCache(t, t.TempDir())})
 		e, ok := errors.AsType[*closure.HashError](err)
 		if !ok || e.Path != lib {
 			t.Errorf("got %v", err)

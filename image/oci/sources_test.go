@@ -13,13 +13,19 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/cache"
 	"github.com/nix2img/nix2img/image/oci"
 	"github.com/nix2img/nix2img/internal/cas"
 )
 
-func foreignCache(t testing.TB, dir string, trusted bool) *oci.Cache {
+func foreignCache(t testing.TB, dir string, trusted bool) cache.Source {
 	t.Helper()
-	c, err := oci.OpenForeignCache(dir, trusted)
+	mode := cache.Foreign
+	if trusted {
+		mode = cache.Trusted
+	}
+	c, err := cache.Open(dir, mode)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,12 +37,12 @@ func TestFrom(t *testing.T) {
 	for _, codec := range []string{"gzip", "zstd-go", "none"} {
 		opts := &oci.Options{Compression: codec}
 		dir := t.TempDir()
-		first := build(t, testImage(t, app, written(t, storeFiles())), opts, &oci.Runtime{Cache: openCache(t, dir)})
+		first := build(t, testImage(t, app, written(t, storeFiles())), opts, &image.Runtime{Cache: openCache(t, dir)})
 		want := contents(t, first)
 		before := entries(t, dir)
 		for _, trusted := range []bool{false, true} {
 			for _, cached := range []bool{false, true} {
-				rt := &oci.Runtime{From: []*oci.Cache{foreignCache(t, t.TempDir(), trusted), foreignCache(t, dir, trusted)}}
+				rt := &image.Runtime{From: []cache.Source{foreignCache(t, t.TempDir(), trusted), foreignCache(t, dir, trusted)}}
 				rt.Note = func(s string) { t.Error(s) }
 				own := t.TempDir()
 				if cached {
@@ -47,7 +53,7 @@ func TestFrom(t *testing.T) {
 					t.Errorf("%s, trusted %v, cached %v: other bytes", codec, trusted, cached)
 				}
 				if cached {
-					contents(t, build(t, testImage(t, app, closed{t}), opts, &oci.Runtime{Cache: openCache(t, own)}))
+					contents(t, build(t, testImage(t, app, closed{t}), opts, &image.Runtime{Cache: openCache(t, own)}))
 				}
 			}
 		}
@@ -55,7 +61,7 @@ func TestFrom(t *testing.T) {
 			t.Errorf("the other cache had %d entries, and has %d", len(before), len(after))
 		}
 	}
-	if _, err := oci.OpenForeignCache(filepath.Join(t.TempDir(), "none"), false); err == nil {
+	if _, err := cache.Open(filepath.Join(t.TempDir(), "none"), cache.Foreign); err == nil {
 		t.Error("no error about a cache that is not there")
 	}
 }
@@ -63,7 +69,7 @@ func TestFrom(t *testing.T) {
 // entries are the files of a cache.
 func entries(t testing.TB, dir string) (names []string) {
 	t.Helper()
-	for _, i := range must(must(cas.Open(filepath.Join(dir, "oci"), cas.Trusted)).List()) {
+	for _, i := range must(must(cas.Open(dir, cas.Trusted)).List()) {
 		names = append(names, i.Key.String())
 	}
 	slices.Sort(names)
@@ -84,13 +90,15 @@ type meta struct {
 // tamper changes the blob of an object in a cache, so that all checksums are right.
 func tamper(t *testing.T, dir, path string, change func(m *meta, data []byte) []byte) {
 	t.Helper()
-	store := must(cas.Open(filepath.Join(dir, "oci"), cas.Trusted))
+	store := must(cas.Open(dir, cas.Trusted))
 	for _, i := range must(store.List()) {
 		e := must(store.Get(i.Key))
-		data := must(io.ReadAll(e))
+		if i.Key.Kind != "blob" {
+			continue
+		}
+		data := must(io.ReadAll(io.NewSectionReader(e, 0, e.Size())))
 		var m meta
 		must(0, json.Unmarshal(e.Meta, &m))
-		e.Close()
 		if m.Path != path {
 			continue
 		}
@@ -100,7 +108,7 @@ func tamper(t *testing.T, dir, path string, change func(m *meta, data []byte) []
 		}
 		w := must(store.Create(i.Key))
 		must(w.Write(data))
-		must(w.Commit(must(json.Marshal(m)))).Close()
+		must(w.Commit(must(json.Marshal(m))))
 		return
 	}
 	t.Fatalf("there is no %s", path)
@@ -125,8 +133,8 @@ func TestHostileCache(t *testing.T) {
 	files := written(t, storeFiles())
 	opts := &oci.Options{Compression: "none"} // data are tar entries
 	want := build(t, testImage(t, app, files), opts, nil)
-	cache := t.TempDir()
-	build(t, testImage(t, app, files), opts, &oci.Runtime{Cache: openCache(t, cache)})
+	filled := t.TempDir()
+	build(t, testImage(t, app, files), opts, &image.Runtime{Cache: openCache(t, filled)})
 	program := app[1:] + "/bin/app"
 	node := func(m *meta, name string) map[string]any {
 		for _, n := range m.Nodes {
@@ -185,11 +193,11 @@ func TestHostileCache(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			must(0, os.CopyFS(dir, os.DirFS(cache)))
+			must(0, os.CopyFS(dir, os.DirFS(filled)))
 			tamper(t, dir, app, change)
 			for _, cached := range []bool{false, true} {
 				notes := 0
-				rt := &oci.Runtime{From: []*oci.Cache{foreignCache(t, dir, false)}, Note: func(string) { notes++ }}
+				rt := &image.Runtime{From: []cache.Source{foreignCache(t, dir, false)}, Note: func(string) { notes++ }}
 				if cached {
 					rt.Cache = openCache(t, t.TempDir())
 				}
@@ -210,8 +218,8 @@ func TestHostileCache(t *testing.T) {
 func TestDamagedTrustedCache(t *testing.T) {
 	files := written(t, storeFiles())
 	dir := t.TempDir()
-	first := build(t, testImage(t, app, files), nil, &oci.Runtime{Cache: openCache(t, dir)})
-	filepath.WalkDir(filepath.Join(dir, "oci", "v1"), func(name string, d os.DirEntry, err error) error {
+	first := build(t, testImage(t, app, files), nil, &image.Runtime{Cache: openCache(t, dir)})
+	filepath.WalkDir(filepath.Join(dir, "v2"), func(name string, d os.DirEntry, err error) error {
 		if data, err := os.ReadFile(name); err == nil && len(data) > 100_000 {
 			binary.BigEndian.PutUint64(data[50_000:], 1)
 			must(0, os.WriteFile(name, data, 0o644))
@@ -220,7 +228,7 @@ func TestDamagedTrustedCache(t *testing.T) {
 	})
 	for _, cached := range []bool{false, true} {
 		notes := 0
-		rt := &oci.Runtime{From: []*oci.Cache{foreignCache(t, dir, true)}, Note: func(string) { notes++ }}
+		rt := &image.Runtime{From: []cache.Source{foreignCache(t, dir, true)}, Note: func(string) { notes++ }}
 		if cached {
 			rt.Cache = openCache(t, t.TempDir())
 		}
@@ -236,15 +244,15 @@ func TestWarmCommand(t *testing.T) {
 	files := written(t, storeFiles())
 	img := testImage(t, app, files)
 	dir := t.TempDir()
-	if _, _, err := oci.Warm(t.Context(), img.Closure, nil, nil, 0, 1); err == nil {
+	if _, err := oci.Warm(t.Context(), img.Closure, nil, nil, 0, 1); err == nil {
 		t.Error("no cache, and no error")
 	}
 	warm := func(dir string, i, n int) (objects, encoded int) {
-		objects, encoded, err := oci.Warm(t.Context(), img.Closure, nil, &oci.Runtime{Cache: openCache(t, dir)}, i, n)
+		done, err := oci.Warm(t.Context(), img.Closure, nil, &image.Runtime{Cache: openCache(t, dir)}, i, n)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return objects, encoded
+		return done.Objects, done.Encoded
 	}
 	sum := 0
 	for i := range 2 {
@@ -266,7 +274,7 @@ func TestWarmCommand(t *testing.T) {
 	}
 	for _, dir := range []string{dir, whole} {
 		read := int64(0)
-		rt := &oci.Runtime{Cache: openCache(t, dir), Progress: func(p oci.Progress) { read++ }}
+		rt := &image.Runtime{Cache: openCache(t, dir), Progress: func(p image.Progress) { read++ }}
 		b := build(t, testImage(t, app, closed{t}), nil, rt)
 		if must(b.Digest()) != must(want.Digest()) {
 			t.Error("another image")

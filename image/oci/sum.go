@@ -9,7 +9,7 @@ import (
 
 // makeLayers finds out what is to be known of layers.
 // Of those that the cache knows, nothing is read.
-func (s *store) makeLayers(layers []*Layer) (err error) {
+func (s *blobs) makeLayers(layers []*Layer) (err error) {
 	var jobs []*job
 	var missing []*Layer
 	defer func() {
@@ -52,14 +52,14 @@ func (s *store) makeLayers(layers []*Layer) (err error) {
 }
 
 // known reports whether a cache knows a layer, and fills in what it knows.
-func (s *store) known(l *Layer, c chain) (bool, error) {
+func (s *blobs) known(l *Layer, c chain) (bool, error) {
 	for _, u := range l.units {
 		if u.object == nil {
 			return false, nil
 		}
 		c = c.add(u.object)
 	}
-	err := s.recall(c.layerKey(), &l.summary)
+	err := s.shelf.Recall(s.ctx, c.layerKey(), &l.summary)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -68,7 +68,7 @@ func (s *store) known(l *Layer, c chain) (bool, error) {
 
 // whiteouts lists all files that no layer can hold, of which err has the first.
 // Nothing is fetched once more for that.
-func (s *store) whiteouts(layers []*Layer, err error) error {
+func (s *blobs) whiteouts(layers []*Layer, err error) error {
 	if _, remote := s.closure.Files.(closure.Fetcher); remote {
 		return err
 	}

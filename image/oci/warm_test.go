@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/cache"
 	"github.com/nix2img/nix2img/image/oci"
 	"github.com/nix2img/nix2img/image/oci/layering"
 )
@@ -43,14 +45,14 @@ func (o only) ReadLink(name string) (string, error) {
 // What has been compressed is not read again: not in the same image, nor in one of which a part has changed.
 func TestWarm(t *testing.T) {
 	dir := t.TempDir()
-	build(t, testImage(t, app, written(t, storeFiles())), nil, &oci.Runtime{Cache: openCache(t, dir)})
+	build(t, testImage(t, app, written(t, storeFiles())), nil, &image.Runtime{Cache: openCache(t, dir)})
 
-	again := build(t, testImage(t, app, closed{t}), nil, &oci.Runtime{Cache: openCache(t, dir)})
+	again := build(t, testImage(t, app, closed{t}), nil, &image.Runtime{Cache: openCache(t, dir)})
 	contents(t, again)
 
 	files := written(t, storeFiles())
 	one := &oci.Options{Layering: layering.Options{Max: 2}} // so the layer begins with what is known
-	b := build(t, testImage(t, app2, only{t, files, filepath.Base(app2)}), one, &oci.Runtime{Cache: openCache(t, dir)})
+	b := build(t, testImage(t, app2, only{t, files, filepath.Base(app2)}), one, &image.Runtime{Cache: openCache(t, dir)})
 	contents(t, b)
 	cold := build(t, testImage(t, app2, files), one, nil)
 	if d1, d2 := must(cold.Digest()), must(b.Digest()); d1 != d2 {
@@ -63,8 +65,8 @@ func TestResume(t *testing.T) {
 	dir := t.TempDir()
 	one := &oci.Options{Layering: layering.Options{Max: 2}}
 	files := written(t, storeFiles())
-	read := func(root string, cache *oci.Cache) (digest string, bytes int64) {
-		rt := &oci.Runtime{Cache: cache, Progress: func(p oci.Progress) { bytes = p.Written }}
+	read := func(root string, cache *cache.Cache) (digest string, bytes int64) {
+		rt := &image.Runtime{Cache: cache, Progress: func(p image.Progress) { bytes = p.Written }}
 		return must(build(t, testImage(t, root, files), one, rt).Digest()).String(), bytes
 	}
 	_, first := read(app, openCache(t, dir))
@@ -81,16 +83,17 @@ func TestVerifyCache(t *testing.T) {
 	dir := t.TempDir()
 	files := written(t, storeFiles())
 	for _, codec := range []string{"gzip", "zstd-go", "none"} {
-		build(t, testImage(t, app, files), &oci.Options{Compression: codec}, &oci.Runtime{Cache: openCache(t, dir)})
+		build(t, testImage(t, app, files), &oci.Options{Compression: codec}, &image.Runtime{Cache: openCache(t, dir)})
 	}
 	verify := func() (n, bad, told int) {
-		n, bad, err := openCache(t, dir).Verify(t.Context(), func(string, error) { told++ })
+		done, err := openCache(t, dir).Verify(t.Context(), []cache.Kind{oci.Kind()}, nil, func(cache.Key, error) { told++ })
 		if err != nil {
 			t.Fatal(err)
 		}
-		return n, bad, told
+		return done.Checked, done.Removed, told
 	}
-	if n, bad, _ := verify(); n != 6 || bad != 0 {
+	// Two blobs for each compression, and the facts about both objects.
+	if n, bad, _ := verify(); n != 8 || bad != 0 {
 		t.Errorf("%d of %d entries are bad", bad, n)
 	}
 	filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
@@ -101,10 +104,10 @@ func TestVerifyCache(t *testing.T) {
 		}
 		return err
 	})
-	if n, bad, told := verify(); n != 6 || bad != 3 || told != 3 {
+	if n, bad, told := verify(); n != 7 || bad != 3 || told != 3 {
 		t.Errorf("%d of %d entries are bad, and %d were told of", bad, n, told)
 	}
-	if n, bad, _ := verify(); n != 3 || bad != 0 {
+	if n, bad, _ := verify(); n != 4 || bad != 0 {
 		t.Errorf("then, %d of %d entries are bad", bad, n)
 	}
 }
@@ -113,7 +116,7 @@ func TestVerifyCache(t *testing.T) {
 func TestDamagedCache(t *testing.T) {
 	dir := t.TempDir()
 	files := written(t, storeFiles())
-	first := build(t, testImage(t, app, files), nil, &oci.Runtime{Cache: openCache(t, dir)})
+	first := build(t, testImage(t, app, files), nil, &image.Runtime{Cache: openCache(t, dir)})
 	want := contents(t, first)
 	entries := func() (names []string) {
 		filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
@@ -145,7 +148,7 @@ func TestDamagedCache(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			b := build(t, testImage(t, app, files), nil, &oci.Runtime{Cache: openCache(t, dir)})
+			b := build(t, testImage(t, app, files), nil, &image.Runtime{Cache: openCache(t, dir)})
 			got := contents(t, b)
 			if must(b.Digest()) != must(first.Digest()) || len(got) != len(want) {
 				t.Errorf("entry %d %s: other digest", i, how)

@@ -12,12 +12,15 @@ import (
 	"testing"
 
 	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/cache"
 	"github.com/nix2img/nix2img/image/squash"
+	"github.com/nix2img/nix2img/squashfs"
 )
 
-func openCache(t testing.TB, dir string, mode squash.CacheMode) *squash.Cache {
+func openCache(t testing.TB, dir string, mode cache.Mode) *cache.Cache {
 	t.Helper()
-	c, err := squash.OpenCache(dir, mode)
+	c, err := cache.Open(dir, mode)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,19 +39,19 @@ func TestSameBytesColdAndWarm(t *testing.T) {
 	want, _ := build(t, testImage(t, storeFiles()), nil, nil)
 	dir := t.TempDir()
 	for _, files := range []fs.FS{storeFiles(), unreadable{t}} {
-		rt := &squash.Runtime{Cache: openCache(t, dir, squash.OwnCache)}
+		rt := &image.Runtime{Cache: openCache(t, dir, cache.Own)}
 		if got, _ := build(t, testImage(t, files), nil, rt); !bytes.Equal(got, want) {
 			t.Errorf("with files from %T: other bytes", files)
 		}
 	}
 	for _, limit := range []int64{1 << 40, 0} {
-		cache := openCache(t, dir, squash.OwnCache)
-		if _, _, err := cache.Prune(limit); err != nil {
+		cache := openCache(t, dir, cache.Own)
+		if _, err := cache.Prune(limit); err != nil {
 			t.Fatal(err)
 		}
 		info, err := cache.Info()
-		if err != nil || (info.Entries == 2) != (limit > 0) {
-			t.Errorf("pruned to %d bytes, there are %d entries: %v", limit, info.Entries, err)
+		if err != nil || (info.Kinds["segment"].Entries == 2) != (limit > 0) {
+			t.Errorf("pruned to %d bytes, there are %v: %v", limit, info.Kinds, err)
 		}
 	}
 }
@@ -56,25 +59,25 @@ func TestSameBytesColdAndWarm(t *testing.T) {
 func TestForeignCachesAreChecked(t *testing.T) {
 	want, _ := build(t, testImage(t, storeFiles()), nil, nil)
 	foreign := t.TempDir()
-	build(t, testImage(t, storeFiles()), nil, &squash.Runtime{Cache: openCache(t, foreign, squash.OwnCache)})
+	build(t, testImage(t, storeFiles()), nil, &image.Runtime{Cache: openCache(t, foreign, cache.Own)})
 
 	own := t.TempDir()
-	rt := &squash.Runtime{
-		Cache: openCache(t, own, squash.OwnCache),
-		From:  []squash.Source{openCache(t, foreign, squash.ForeignCache)},
+	rt := &image.Runtime{
+		Cache: openCache(t, own, cache.Own),
+		From:  []cache.Source{openCache(t, foreign, cache.Foreign)},
 		Note:  func(s string) { t.Error(s) },
 	}
 	if got, _ := build(t, testImage(t, unreadable{t}), nil, rt); !bytes.Equal(got, want) {
 		t.Error("from a foreign cache: other bytes")
 	}
 	// Now it is in the user's own, and nobody is asked.
-	rt = &squash.Runtime{Cache: openCache(t, own, squash.OwnCache)}
+	rt = &image.Runtime{Cache: openCache(t, own, cache.Own)}
 	if got, _ := build(t, testImage(t, unreadable{t}), nil, rt); !bytes.Equal(got, want) {
 		t.Error("from the cache that was filled: other bytes")
 	}
 	// Without a cache of one's own.
-	for _, mode := range []squash.CacheMode{squash.ForeignCache, squash.TrustedCache} {
-		rt := &squash.Runtime{From: []squash.Source{openCache(t, foreign, mode)}}
+	for _, mode := range []cache.Mode{cache.Foreign, cache.Trusted} {
+		rt := &image.Runtime{From: []cache.Source{openCache(t, foreign, mode)}}
 		if got, _ := build(t, testImage(t, unreadable{t}), nil, rt); !bytes.Equal(got, want) {
 			t.Error("straight from a foreign cache: other bytes")
 		}
@@ -101,7 +104,7 @@ func TestDamagedEntriesAreMadeAgain(t *testing.T) {
 	want, _ := build(t, testImage(t, storeFiles()), nil, nil)
 	dir := t.TempDir()
 	fill := func() []string {
-		build(t, testImage(t, storeFiles()), nil, &squash.Runtime{Cache: openCache(t, dir, squash.OwnCache)})
+		build(t, testImage(t, storeFiles()), nil, &image.Runtime{Cache: openCache(t, dir, cache.Own)})
 		return entries(t, dir)
 	}
 	names := fill()
@@ -129,8 +132,8 @@ func TestDamagedEntriesAreMadeAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			notes := 0
-			got, _ := build(t, testImage(t, storeFiles()), nil, &squash.Runtime{
-				Cache: openCache(t, dir, squash.OwnCache),
+			got, _ := build(t, testImage(t, storeFiles()), nil, &image.Runtime{
+				Cache: openCache(t, dir, cache.Own),
 				Note:  func(string) { notes++ },
 			})
 			if !bytes.Equal(got, want) {
@@ -150,8 +153,8 @@ func TestDamagedEntriesAreMadeAgain(t *testing.T) {
 func TestDamagedEntriesOfTrustedCaches(t *testing.T) {
 	want, _ := build(t, testImage(t, storeFiles()), nil, nil)
 	foreign := t.TempDir()
-	build(t, testImage(t, storeFiles()), nil, &squash.Runtime{Cache: openCache(t, foreign, squash.OwnCache)})
-	for _, name := range entries(t, filepath.Join(foreign, "v1")) {
+	build(t, testImage(t, storeFiles()), nil, &image.Runtime{Cache: openCache(t, foreign, cache.Own)})
+	for _, name := range segments(t, foreign) {
 		b, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -161,11 +164,11 @@ func TestDamagedEntriesOfTrustedCaches(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, own := range []*squash.Cache{nil, openCache(t, t.TempDir(), squash.OwnCache)} {
+	for _, own := range []*cache.Cache{nil, openCache(t, t.TempDir(), cache.Own)} {
 		notes := 0
-		got, _ := build(t, testImage(t, storeFiles()), nil, &squash.Runtime{
+		got, _ := build(t, testImage(t, storeFiles()), nil, &image.Runtime{
 			Cache: own,
-			From:  []squash.Source{openCache(t, foreign, squash.TrustedCache)},
+			From:  []cache.Source{openCache(t, foreign, cache.Trusted)},
 			Note:  func(string) { notes++ },
 		})
 		if !bytes.Equal(got, want) || notes != 2 {
@@ -176,14 +179,15 @@ func TestDamagedEntriesOfTrustedCaches(t *testing.T) {
 
 func TestVerifyFindsForgedEntries(t *testing.T) {
 	dir := t.TempDir()
-	cache := openCache(t, dir, squash.OwnCache)
-	build(t, testImage(t, storeFiles()), nil, &squash.Runtime{Cache: cache})
-	none := func(name string, err error) { t.Errorf("%s: %v", name, err) }
-	if n, bad, err := cache.Verify(t.Context(), none); n != 4 || bad != 0 || err != nil {
-		t.Errorf("%d entries, %d bad: %v", n, bad, err)
+	c := openCache(t, dir, cache.Own)
+	build(t, testImage(t, storeFiles()), nil, &image.Runtime{Cache: c})
+	kinds := []cache.Kind{squash.Kind()}
+	none := func(k cache.Key, err error) { t.Errorf("%s: %v", k, err) }
+	if done, err := c.Verify(t.Context(), kinds, image.Inspectors(), none); err != nil || *done != (cache.Verified{Checked: 4}) {
+		t.Errorf("%+v, %v", done, err)
 	}
 	// An entry in the place of another has good checksums, and yet is wrong.
-	names := entries(t, filepath.Join(dir, "v1"))
+	names := segments(t, dir)
 	b, err := os.ReadFile(names[0])
 	if err != nil {
 		t.Fatal(err)
@@ -192,12 +196,22 @@ func TestVerifyFindsForgedEntries(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The facts about the other object are still right, but nothing shows it.
-	if n, bad, err := cache.Verify(t.Context(), func(string, error) {}); n != 3 || bad != 1 || err != nil {
-		t.Errorf("%d entries, %d bad: %v", n, bad, err)
+	if done, err := c.Verify(t.Context(), kinds, image.Inspectors(), func(cache.Key, error) {}); err != nil || *done != (cache.Verified{Checked: 3, Removed: 1}) {
+		t.Errorf("%+v, %v", done, err)
 	}
 	if names := entries(t, dir); len(names) != 2 {
 		t.Errorf("%q are left", names)
 	}
+}
+
+// segments lists the files of a cache that are segments.
+func segments(t testing.TB, dir string) (names []string) {
+	for _, name := range entries(t, dir) {
+		if strings.HasSuffix(name, ".segment") {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func TestChangedFilesDoNotGetIntoTheCache(t *testing.T) {
@@ -210,7 +224,7 @@ func TestChangedFilesDoNotGetIntoTheCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	_, err = squash.Write(t.Context(), f, img, nil, &squash.Runtime{Cache: openCache(t, dir, squash.OwnCache), SkipVerify: true})
+	_, err = squash.Write(t.Context(), f, img, nil, &image.Runtime{Cache: openCache(t, dir, cache.Own), SkipVerify: true})
 	if _, ok := errors.AsType[*closure.HashError](err); !ok {
 		t.Errorf("got %v", err)
 	}
@@ -220,8 +234,8 @@ func TestChangedFilesDoNotGetIntoTheCache(t *testing.T) {
 		}
 	}
 	// What came before it was good.
-	if info, _ := openCache(t, dir, squash.OwnCache).Info(); info.Entries != 1 {
-		t.Errorf("%d entries", info.Entries)
+	if info, _ := openCache(t, dir, cache.Own).Info(); info.Kinds["segment"].Entries != 1 {
+		t.Errorf("%v", info.Kinds)
 	}
 }
 
@@ -230,11 +244,11 @@ func TestCachesOfOthersAreRefused(t *testing.T) {
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	_, err := squash.OpenCache(dir, squash.OwnCache)
-	if _, ok := errors.AsType[*squash.CacheTrustError](err); !ok {
+	_, err := cache.Open(dir, cache.Own)
+	if _, ok := errors.AsType[*cache.TrustError](err); !ok {
 		t.Errorf("got %v", err)
 	}
-	if _, err := squash.OpenCache(filepath.Join(dir, "none"), squash.ForeignCache); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := cache.Open(filepath.Join(dir, "none"), cache.Foreign); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a foreign cache that does not exist: %v", err)
 	}
 }
@@ -244,9 +258,9 @@ func TestBuildsSideBySide(t *testing.T) {
 	dir := t.TempDir()
 	var wg sync.WaitGroup
 	for range 8 {
-		cache := openCache(t, dir, squash.OwnCache)
+		cache := openCache(t, dir, cache.Own)
 		wg.Go(func() {
-			if got, _ := build(t, testImage(t, storeFiles()), nil, &squash.Runtime{Cache: cache, Workers: 2}); !bytes.Equal(got, want) {
+			if got, _ := build(t, testImage(t, storeFiles()), nil, &image.Runtime{Cache: cache, Workers: 2}); !bytes.Equal(got, want) {
 				t.Error("other bytes")
 			}
 		})
@@ -262,18 +276,18 @@ func TestWarmInShards(t *testing.T) {
 	dir := t.TempDir()
 	total := 0
 	for i := range 3 {
-		cache := openCache(t, dir, squash.OwnCache)
-		n, encoded, err := squash.Warm(t.Context(), img.Closure, nil, &squash.Runtime{Cache: cache}, i, 3)
-		if err != nil || n != encoded {
-			t.Errorf("shard %d: %d of %d objects: %v", i, encoded, n, err)
+		cache := openCache(t, dir, cache.Own)
+		done, err := squash.Warm(t.Context(), img.Closure, nil, &image.Runtime{Cache: cache}, i, 3)
+		if err != nil || done.Objects != done.Encoded {
+			t.Errorf("shard %d: %+v, %v", i, done, err)
 		}
-		total += n
+		total += done.Objects
 	}
 	if total != 2 {
 		t.Errorf("the shards have %d objects", total)
 	}
 	want, _ := build(t, testImage(t, storeFiles()), nil, nil)
-	got, _ := build(t, testImage(t, unreadable{t}), nil, &squash.Runtime{Cache: openCache(t, dir, squash.OwnCache)})
+	got, _ := build(t, testImage(t, unreadable{t}), nil, &image.Runtime{Cache: openCache(t, dir, cache.Own)})
 	if !bytes.Equal(got, want) {
 		t.Error("other bytes")
 	}
@@ -281,15 +295,15 @@ func TestWarmInShards(t *testing.T) {
 
 func TestReserveComesFirst(t *testing.T) {
 	full := errors.New("full")
-	cache := openCache(t, t.TempDir(), squash.OwnCache)
-	data, _ := build(t, testImage(t, storeFiles()), nil, &squash.Runtime{Cache: cache})
+	cache := openCache(t, t.TempDir(), cache.Own)
+	data, _ := build(t, testImage(t, storeFiles()), nil, &image.Runtime{Cache: cache})
 	f, err := os.Create(filepath.Join(t.TempDir(), "image"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
 	var size int64
-	rt := &squash.Runtime{
+	rt := &image.Runtime{
 		Cache:   cache,
 		Reserve: func(n int64) error { size = n; return full },
 	}
@@ -311,13 +325,13 @@ func TestPreviousImageAsCache(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rt := &squash.Runtime{From: []squash.Source{previous}, Note: func(s string) { t.Error(s) }}
+		rt := &image.Runtime{From: []cache.Source{previous}, Note: func(s string) { t.Error(s) }}
 		if got, _ := build(t, testImage(t, unreadable{t}), nil, rt); !bytes.Equal(got, want) {
 			t.Errorf("trust %v: other bytes", trust)
 		}
 		// Of other options, nothing can be taken.
-		opts := &squash.Options{}
-		opts.Squashfs.Compression.Codec = "lz4"
+		opts := &squashfs.Options{}
+		opts.Compression.Codec = "lz4"
 		direct, _ := build(t, testImage(t, storeFiles()), opts, nil)
 		if got, _ := build(t, testImage(t, storeFiles()), opts, rt); !bytes.Equal(got, direct) {
 			t.Errorf("trust %v: other bytes with other options", trust)
@@ -336,7 +350,7 @@ func TestPreviousImageIsChecked(t *testing.T) {
 		t.Fatal(err)
 	}
 	notes := 0
-	rt := &squash.Runtime{From: []squash.Source{previous}, Note: func(string) { notes++ }}
+	rt := &image.Runtime{From: []cache.Source{previous}, Note: func(string) { notes++ }}
 	got, _ := build(t, testImage(t, storeFiles()), nil, rt)
 	if !bytes.Equal(got, want) {
 		t.Error("other bytes")

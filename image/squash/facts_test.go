@@ -3,6 +3,7 @@ package squash
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/closure/narhash"
 	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/cache"
 	"github.com/nix2img/nix2img/image/gpu"
 	"github.com/nix2img/nix2img/image/gpu/gputest"
 	"github.com/nix2img/nix2img/image/inspect"
@@ -63,7 +65,7 @@ func gpuImage(t testing.TB, fsys fs.FS) *image.Image {
 	return &image.Image{Closure: c}
 }
 
-func write(t testing.TB, img *image.Image, rt *Runtime) ([]byte, *Result, error) {
+func write(t testing.TB, img *image.Image, rt *image.Runtime) ([]byte, *Result, error) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), "image"))
 	if err != nil {
@@ -78,7 +80,7 @@ func write(t testing.TB, img *image.Image, rt *Runtime) ([]byte, *Result, error)
 	return data, res, err
 }
 
-func mustWrite(t testing.TB, img *image.Image, rt *Runtime) []byte {
+func mustWrite(t testing.TB, img *image.Image, rt *image.Runtime) []byte {
 	t.Helper()
 	data, _, err := write(t, img, rt)
 	if err != nil {
@@ -87,9 +89,9 @@ func mustWrite(t testing.TB, img *image.Image, rt *Runtime) []byte {
 	return data
 }
 
-func openTestCache(t testing.TB, dir string, mode CacheMode) *Cache {
+func openTestCache(t testing.TB, dir string, mode cache.Mode) *cache.Cache {
 	t.Helper()
-	c, err := OpenCache(dir, mode)
+	c, err := cache.Open(dir, mode)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,9 +101,9 @@ func openTestCache(t testing.TB, dir string, mode CacheMode) *Cache {
 // forge puts facts about nothing in the place of all that a cache has.
 func forge(t testing.TB, dir string) {
 	t.Helper()
-	c := openTestCache(t, dir, OwnCache)
+	c := openTestCache(t, dir, cache.Own)
 	for _, o := range gpuImage(t, nil).Closure.Objects() {
-		if err := inspect.Kept(c.known).Put(o.NARHash, nothing(t)); err != nil {
+		if err := c.Facts().Put(o.NARHash, nothing(t)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -127,13 +129,22 @@ func filesOf(t testing.TB, all inspect.Facts) int {
 	return len(f.Files)
 }
 
-func countFacts(t testing.TB, c *Cache) int {
+// removeKind removes all entries of a kind.
+func removeKind(dir, kind string) error {
+	names, err := filepath.Glob(filepath.Join(dir, "v2", "*", "*."+kind))
+	for _, name := range names {
+		err = errors.Join(err, os.Remove(name))
+	}
+	return err
+}
+
+func countFacts(t testing.TB, c *cache.Cache) int {
 	t.Helper()
-	list, err := c.known.List()
+	info, err := c.Info()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(list)
+	return info.Kinds["facts"].Entries
 }
 
 // plain is what a build without a cache gives.
@@ -152,38 +163,38 @@ func plain(t testing.TB) []byte {
 func TestFactsAreKept(t *testing.T) {
 	want, dir := plain(t), t.TempDir()
 	for _, files := range []fs.FS{nil, closed{t}} {
-		cache := openTestCache(t, dir, OwnCache)
-		if !bytes.Equal(mustWrite(t, gpuImage(t, files), &Runtime{Cache: cache}), want) {
+		c := openTestCache(t, dir, cache.Own)
+		if !bytes.Equal(mustWrite(t, gpuImage(t, files), &image.Runtime{Cache: c}), want) {
 			t.Error("other bytes")
 		}
-		if n := countFacts(t, cache); n != 2 {
+		if n := countFacts(t, c); n != 2 {
 			t.Errorf("facts about %d objects", n)
 		}
 	}
 	// They are what is used: forged ones give another image. Nobody but the user could have forged them.
 	forge(t, dir)
-	if bytes.Equal(mustWrite(t, gpuImage(t, closed{t}), &Runtime{Cache: openTestCache(t, dir, OwnCache)}), want) {
+	if bytes.Equal(mustWrite(t, gpuImage(t, closed{t}), &image.Runtime{Cache: openTestCache(t, dir, cache.Own)}), want) {
 		t.Error("facts in the cache are not used")
 	}
 	// Without them, they are found in the segments.
-	if err := os.RemoveAll(filepath.Join(dir, factsDir)); err != nil {
+	if err := removeKind(dir, "facts"); err != nil {
 		t.Fatal(err)
 	}
-	cache := openTestCache(t, dir, OwnCache)
-	if !bytes.Equal(mustWrite(t, gpuImage(t, closed{t}), &Runtime{Cache: cache}), want) {
+	c := openTestCache(t, dir, cache.Own)
+	if !bytes.Equal(mustWrite(t, gpuImage(t, closed{t}), &image.Runtime{Cache: c}), want) {
 		t.Error("out of segments: other bytes")
 	}
-	if n := countFacts(t, cache); n != 2 {
+	if n := countFacts(t, c); n != 2 {
 		t.Errorf("out of segments: facts about %d objects", n)
 	}
 }
 
 func TestWarmKeepsFacts(t *testing.T) {
-	cache := openTestCache(t, t.TempDir(), OwnCache)
-	if _, _, err := Warm(t.Context(), gpuImage(t, nil).Closure, nil, &Runtime{Cache: cache}, 0, 1); err != nil {
+	c := openTestCache(t, t.TempDir(), cache.Own)
+	if _, err := Warm(t.Context(), gpuImage(t, nil).Closure, nil, &image.Runtime{Cache: c}, 0, 1); err != nil {
 		t.Fatal(err)
 	}
-	if n := countFacts(t, cache); n != 2 {
+	if n := countFacts(t, c); n != 2 {
 		t.Errorf("facts about %d objects", n)
 	}
 }
@@ -191,24 +202,24 @@ func TestWarmKeepsFacts(t *testing.T) {
 // Facts in a cache of others are believed only if it is trusted.
 func TestFactsOfOthers(t *testing.T) {
 	want, dir := plain(t), t.TempDir()
-	mustWrite(t, gpuImage(t, nil), &Runtime{Cache: openTestCache(t, dir, OwnCache)})
+	mustWrite(t, gpuImage(t, nil), &image.Runtime{Cache: openTestCache(t, dir, cache.Own)})
 	forge(t, dir)
-	own := openTestCache(t, t.TempDir(), OwnCache)
-	for _, rt := range []Runtime{{}, {Cache: own}, {Cache: own}} {
-		rt.From = []Source{openTestCache(t, dir, ForeignCache)}
+	own := openTestCache(t, t.TempDir(), cache.Own)
+	for _, rt := range []image.Runtime{{}, {Cache: own}, {Cache: own}} {
+		rt.From = []cache.Source{openTestCache(t, dir, cache.Foreign)}
 		if !bytes.Equal(mustWrite(t, gpuImage(t, closed{t}), &rt), want) {
 			t.Error("forged facts are believed")
 		}
 	}
-	rt := &Runtime{From: []Source{openTestCache(t, dir, TrustedCache)}}
+	rt := &image.Runtime{From: []cache.Source{openTestCache(t, dir, cache.Trusted)}}
 	if bytes.Equal(mustWrite(t, gpuImage(t, closed{t}), rt), want) {
 		t.Error("facts in a trusted cache are not used")
 	}
 	// One of an earlier version has none.
-	if err := os.RemoveAll(filepath.Join(dir, factsDir)); err != nil {
+	if err := removeKind(dir, "facts"); err != nil {
 		t.Fatal(err)
 	}
-	rt = &Runtime{From: []Source{openTestCache(t, dir, TrustedCache)}}
+	rt = &image.Runtime{From: []cache.Source{openTestCache(t, dir, cache.Trusted)}}
 	if !bytes.Equal(mustWrite(t, gpuImage(t, closed{t}), rt), want) {
 		t.Error("from a cache without facts: other bytes")
 	}
@@ -216,21 +227,22 @@ func TestFactsOfOthers(t *testing.T) {
 
 func TestVerifyFacts(t *testing.T) {
 	dir := t.TempDir()
-	mustWrite(t, gpuImage(t, nil), &Runtime{Cache: openTestCache(t, dir, OwnCache)})
-	cache := openTestCache(t, dir, OwnCache)
+	mustWrite(t, gpuImage(t, nil), &image.Runtime{Cache: openTestCache(t, dir, cache.Own)})
+	c := openTestCache(t, dir, cache.Own)
 	orphan := closure.Hash{1}
-	if err := inspect.Kept(cache.known).Put(orphan, nothing(t)); err != nil {
+	if err := c.Facts().Put(orphan, nothing(t)); err != nil {
 		t.Fatal(err)
 	}
-	none := func(name string, err error) { t.Errorf("%s: %v", name, err) }
-	if n, bad, err := cache.Verify(t.Context(), none); n != 4 || bad != 0 || err != nil || countFacts(t, cache) != 2 {
-		t.Errorf("%d entries, %d bad, facts about %d objects are left: %v", n, bad, countFacts(t, cache), err)
+	kinds := []cache.Kind{Kind()}
+	none := func(k cache.Key, err error) { t.Errorf("%s: %v", k, err) }
+	if done, err := c.Verify(t.Context(), kinds, image.Inspectors(), none); err != nil || *done != (cache.Verified{Checked: 4}) || countFacts(t, c) != 2 {
+		t.Errorf("%+v, facts about %d objects are left: %v", done, countFacts(t, c), err)
 	}
 	forge(t, dir)
 	var said []string
-	n, bad, err := cache.Verify(t.Context(), func(name string, err error) { said = append(said, name+": "+err.Error()) })
-	if n != 4 || bad != 2 || err != nil || countFacts(t, cache) != 0 || !strings.HasPrefix(strings.Join(said, ""), "facts ") {
-		t.Errorf("forged: %d entries, %d bad, facts about %d objects are left: %v, %q", n, bad, countFacts(t, cache), err, said)
+	done, err := c.Verify(t.Context(), kinds, image.Inspectors(), func(k cache.Key, err error) { said = append(said, k.Kind+": "+err.Error()) })
+	if err != nil || *done != (cache.Verified{Checked: 4, Removed: 2}) || countFacts(t, c) != 0 || !strings.HasPrefix(strings.Join(said, ""), "facts: ") {
+		t.Errorf("forged: %+v, facts about %d objects are left: %v, %q", done, countFacts(t, c), err, said)
 	}
 }
 
@@ -238,18 +250,18 @@ func TestVerifyFacts(t *testing.T) {
 func TestFactsOfChangedFilesAreNotKept(t *testing.T) {
 	img := gpuImage(t, nil)
 	img.Closure.Files.(fstest.MapFS)[filepath.Base(cublas)+"/lib/libGL.so.1"].Data[100]++
-	cache := openTestCache(t, t.TempDir(), OwnCache)
-	if _, _, err := write(t, img, &Runtime{Cache: cache}); err == nil {
+	c := openTestCache(t, t.TempDir(), cache.Own)
+	if _, _, err := write(t, img, &image.Runtime{Cache: c}); err == nil {
 		t.Fatal("no error")
 	}
-	if _, err := inspect.Kept(cache.known).Get(img.Closure.Objects()[0].NARHash); err == nil {
+	if _, err := c.Facts().Get(img.Closure.Objects()[0].NARHash); err == nil {
 		t.Error("there are facts")
 	}
 }
 
 func TestInspect(t *testing.T) {
-	cache := openTestCache(t, t.TempDir(), OwnCache)
-	rt := &Runtime{Cache: cache}
+	c := openTestCache(t, t.TempDir(), cache.Own)
+	rt := &image.Runtime{Cache: c}
 	for _, files := range []fs.FS{nil, closed{t}} {
 		facts, err := Inspect(t.Context(), gpuImage(t, files).Closure, rt, image.Inspectors()...)
 		if err != nil || len(facts) != 2 || filesOf(t, facts[cublas]) != 2 {
@@ -258,7 +270,7 @@ func TestInspect(t *testing.T) {
 	}
 	// A build does not rely on what has not been compared with a NAR hash.
 	for _, o := range gpuImage(t, nil).Closure.Objects() {
-		if err := inspect.KeptSeen(cache.known).Put(o.NARHash, nothing(t)); err != nil {
+		if err := c.Seen().Put(o.NARHash, nothing(t)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -271,12 +283,12 @@ func TestInspect(t *testing.T) {
 }
 
 func TestPruneFacts(t *testing.T) {
-	cache := openTestCache(t, t.TempDir(), OwnCache)
-	mustWrite(t, gpuImage(t, nil), &Runtime{Cache: cache})
-	if _, _, err := cache.Prune(0); err != nil {
+	c := openTestCache(t, t.TempDir(), cache.Own)
+	mustWrite(t, gpuImage(t, nil), &image.Runtime{Cache: c})
+	if _, err := c.Prune(0); err != nil {
 		t.Fatal(err)
 	}
-	if info, err := cache.Info(); err != nil || info.Size != 0 || info.Entries != 0 {
+	if info, err := c.Info(); err != nil || info.Size != 0 || info.Entries != 0 {
 		t.Errorf("%+v, %v", info, err)
 	}
 }
@@ -285,8 +297,8 @@ func TestPruneFacts(t *testing.T) {
 func TestAccept(t *testing.T) {
 	for _, early := range []bool{false, true} {
 		img := gpuImage(t, nil)
-		img.GPU.Early = early
-		img.GPU.Accept = func(r *gpu.Report) error {
+		rt := &image.Runtime{AcceptFirst: early}
+		rt.Accept = func(r *gpu.Report) error {
 			if len(r.Libraries) != 1 {
 				t.Errorf("%d libraries", len(r.Libraries))
 			}
@@ -297,7 +309,7 @@ func TestAccept(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		if _, err := Write(t.Context(), f, img, nil, nil); err != context.DeadlineExceeded {
+		if _, err := Write(t.Context(), f, img, nil, rt); err != context.DeadlineExceeded {
 			t.Errorf("early %v: got %v", early, err)
 		}
 		if info, err := f.Stat(); err != nil || early && info.Size() != 0 {
@@ -312,13 +324,13 @@ func TestEarly(t *testing.T) {
 	var ids []string
 	for _, early := range []bool{false, true} {
 		img := gpuImage(t, nil)
-		img.GPU.Early = early
+		rt := &image.Runtime{AcceptFirst: early}
 		f, err := os.Create(filepath.Join(t.TempDir(), "image"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		res, err := Write(t.Context(), f, img, nil, nil)
+		res, err := Write(t.Context(), f, img, nil, rt)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -331,7 +343,7 @@ func TestEarly(t *testing.T) {
 		if err := f.Truncate(0); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Write(t.Context(), f, img, nil, nil); err == nil {
+		if _, err := Write(t.Context(), f, img, nil, rt); err == nil {
 			t.Errorf("early %v: a program that is not there makes no error", early)
 		}
 		if info, err := f.Stat(); err != nil || info.Size() != 0 {
@@ -347,23 +359,23 @@ func TestEarly(t *testing.T) {
 // not in the store, and without those whose facts are known. The image is the same.
 func TestInspectorsLookAloneAtWhatIsCached(t *testing.T) {
 	want, dir := plain(t), t.TempDir()
-	mustWrite(t, gpuImage(t, nil), &Runtime{Cache: openTestCache(t, dir, OwnCache)})
+	mustWrite(t, gpuImage(t, nil), &image.Runtime{Cache: openTestCache(t, dir, cache.Own)})
 	forge(t, dir)
-	forged := mustWrite(t, gpuImage(t, closed{t}), &Runtime{Cache: openTestCache(t, dir, OwnCache)})
+	forged := mustWrite(t, gpuImage(t, closed{t}), &image.Runtime{Cache: openTestCache(t, dir, cache.Own)})
 	if bytes.Equal(forged, want) {
 		t.Fatal("it cannot be seen whether facts are looked for again")
 	}
 	for version := 1; version <= 2; version++ {
 		for _, looks := range []int32{3, 0} { // each file once, and never again
 			count := &inspecttest.Counter{V: version}
-			cache := openTestCache(t, dir, OwnCache)
-			if got := mustWrite(t, gpuImage(t, closed{t}), &Runtime{Cache: cache, Inspectors: []inspect.Inspector{count}}); !bytes.Equal(got, forged) {
+			c := openTestCache(t, dir, cache.Own)
+			if got := mustWrite(t, gpuImage(t, closed{t}), &image.Runtime{Cache: c, Inspectors: []inspect.Inspector{count}}); !bytes.Equal(got, forged) {
 				t.Errorf("version %d: facts that were known are looked for again", version)
 			}
 			if n := count.Looks.Load(); n != looks {
 				t.Errorf("version %d looks at %d files, want %d", version, n, looks)
 			}
-			facts, err := inspect.Kept(cache.known).Get(gpuImage(t, nil).Closure.Objects()[0].NARHash)
+			facts, err := c.Facts().Get(gpuImage(t, nil).Closure.Objects()[0].NARHash)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -378,11 +390,11 @@ func TestInspectorsLookAloneAtWhatIsCached(t *testing.T) {
 // In the pass that compresses, all inspectors look at once.
 func TestInspectorsShareThePass(t *testing.T) {
 	count := &inspecttest.Counter{V: 1}
-	cache := openTestCache(t, t.TempDir(), OwnCache)
-	if !bytes.Equal(mustWrite(t, gpuImage(t, nil), &Runtime{Cache: cache, Inspectors: []inspect.Inspector{count}}), plain(t)) {
+	c := openTestCache(t, t.TempDir(), cache.Own)
+	if !bytes.Equal(mustWrite(t, gpuImage(t, nil), &image.Runtime{Cache: c, Inspectors: []inspect.Inspector{count}}), plain(t)) {
 		t.Error("a further inspector changes the image")
 	}
-	facts, err := inspect.Kept(cache.known).Get(gpuImage(t, nil).Closure.Objects()[0].NARHash)
+	facts, err := c.Facts().Get(gpuImage(t, nil).Closure.Objects()[0].NARHash)
 	if err != nil || len(facts) != 2 || count.Looks.Load() != 3 {
 		t.Errorf("facts of %d inspectors after %d looks: %v", len(facts), count.Looks.Load(), err)
 	}

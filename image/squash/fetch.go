@@ -27,14 +27,14 @@ func (b *build) remote(objects []closure.Object) bool {
 }
 
 // fetch begins to fetch what has no segment. The function that it returns ends it.
-func (st *store) fetch(ctx context.Context, b *build) (end func()) {
+func (st *segments) fetch(ctx context.Context, b *build) (end func()) {
 	f, ok := b.files.(closure.Fetcher)
 	if !ok {
 		return func() {}
 	}
 	var missing []closure.Object
 	for _, o := range b.objects {
-		if st.segments[o.Path] == nil {
+		if st.found[o.Path] == nil {
 			missing = append(missing, o)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 
 // build finds the segments that exist, and settles what the image leaves open,
 // but for what depends on files that have yet to be fetched.
-func (st *store) build(ctx context.Context, img *image.Image, opts *Options) (*build, error) {
+func (st *segments) build(ctx context.Context, img *image.Image, opts *squashfs.Options) (*build, error) {
 	missing, err := st.find(ctx, img.Closure.Objects())
 	if err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func (st *store) build(ctx context.Context, img *image.Image, opts *Options) (*b
 	if b.view, err = st.files(ctx, img.Closure); err != nil {
 		return nil, st.blame(ctx, err)
 	}
-	if st.observe && !img.GPU.Early {
+	if st.observe && !st.rt.AcceptFirst {
 		return b, st.rehearse(ctx, b)
 	}
 	st.observe = false
@@ -41,7 +41,7 @@ func (st *store) build(ctx context.Context, img *image.Image, opts *Options) (*b
 }
 
 // rehearse settles all but what depends on facts, for the errors: better now than when everything has been encoded.
-func (st *store) rehearse(ctx context.Context, b *build) error {
+func (st *segments) rehearse(ctx context.Context, b *build) error {
 	if err := st.resolve(ctx, b, b.view, true); err != nil {
 		return err
 	}
@@ -51,27 +51,28 @@ func (st *store) rehearse(ctx context.Context, b *build) error {
 }
 
 // resolve settles what depends on the closure's files, in a rehearsal without facts.
-func (st *store) resolve(ctx context.Context, b *build, files fs.FS, rehearsal bool) (err error) {
+func (st *segments) resolve(ctx context.Context, b *build, files fs.FS, rehearsal bool) (err error) {
 	c := *b.image.Closure
 	c.Files = files
 	settled := *b.image
 	settled.Closure = &c
+	rt := *st.rt
 	if rehearsal {
-		settled.GPU = image.GPU{NV: image.No, ROCm: image.No}
-	} else if settled.Facts == nil && len(st.survey.Inspectors) > 0 {
-		if settled.Facts, err = st.facts(ctx, b.objects, files); err != nil {
+		settled.GPU, rt.Accept = image.GPU{NV: image.No, ROCm: image.No}, nil
+	} else if rt.Facts == nil && len(st.survey.Inspectors) > 0 {
+		if rt.Facts, err = st.facts(ctx, b.objects, files); err != nil {
 			return st.blame(ctx, err)
 		}
 	}
 	refused := false
-	if accept := settled.GPU.Accept; accept != nil {
-		settled.GPU.Accept = func(r *gpu.Report) error {
+	if accept := rt.Accept; accept != nil {
+		rt.Accept = func(r *gpu.Report) error {
 			err := accept(r)
 			refused = err != nil
 			return err
 		}
 	}
-	b.resolved, err = settled.Resolve(ctx)
+	b.resolved, err = settled.Resolve(ctx, &rt)
 	if err != nil && !refused {
 		err = st.blame(ctx, err)
 	}
@@ -80,14 +81,14 @@ func (st *store) resolve(ctx context.Context, b *build, files fs.FS, rehearsal b
 
 // files presents the files of a closure: those of objects that have a segment as they are in there,
 // so that the store need not be asked.
-func (st *store) files(ctx context.Context, c *closure.Closure) (fs.FS, error) {
-	if len(st.segments) == 0 {
+func (st *segments) files(ctx context.Context, c *closure.Closure) (fs.FS, error) {
+	if len(st.found) == 0 {
 		return c.Files, nil
 	}
 	var trees []squashfs.Tree
 	known := make(map[string]bool)
 	for _, o := range c.Objects() {
-		if s := st.segments[o.Path]; s != nil {
+		if s := st.found[o.Path]; s != nil {
 			trees = append(trees, squashfs.SegmentTree(o.Path.Base(), s.Segment, s.data))
 			known[o.Path.Base()] = true
 		}

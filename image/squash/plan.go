@@ -2,12 +2,10 @@ package squash
 
 import (
 	"context"
-	"errors"
 	"io"
 
-	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image"
-	"github.com/nix2img/nix2img/internal/cas"
+	"github.com/nix2img/nix2img/image/cache"
 	"github.com/nix2img/nix2img/internal/ctxio"
 	"github.com/nix2img/nix2img/squashfs"
 )
@@ -17,32 +15,39 @@ type Plan struct {
 	Result
 
 	assembly *squashfs.Assembly
-	rt       *Runtime
-	store    *store
-	objects  map[string]closure.Object // by the names of their trees
+	segments *segments
 	rebuild  func(context.Context) (*Plan, error)
 }
 
 // Prepare does all for an image but to write it:
 // it takes the segments from rt.Cache and rt.From, and encodes those that are not there.
-// Without a cache, they are kept in temporary files. The plan must be closed.
-func Prepare(ctx context.Context, img *image.Image, opts *Options, rt *Runtime) (*Plan, error) {
-	if opts == nil {
-		opts = &Options{}
+// Without a cache, they are kept in a temporary file. The plan must be closed. Options are those of [Write].
+func Prepare(ctx context.Context, img *image.Image, opts *squashfs.Options, rt *image.Runtime) (*Plan, error) {
+	opts, rt, err := check(img, opts, rt)
+	if err != nil {
+		return nil, err
 	}
-	if rt == nil {
-		rt = &Runtime{}
+	shelf := rt.Shelf()
+	prepare := func(ctx context.Context) (*Plan, error) {
+		for {
+			plan, err := newPlan(ctx, img, opts, rt, shelf)
+			if err != errDropped {
+				return plan, err
+			}
+		}
 	}
-	return prepare(ctx, img, opts, rt, make(map[closure.Hash]bool))
+	plan, err := prepare(ctx)
+	if err != nil {
+		shelf.Close()
+		return nil, err
+	}
+	plan.rebuild = prepare
+	return plan, nil
 }
 
-// prepare is Prepare, but for segments that have turned out to be damaged: those are made again.
-func prepare(ctx context.Context, img *image.Image, opts *Options, rt *Runtime, damaged map[closure.Hash]bool) (*Plan, error) {
-	cache := rt.Cache
-	if cache == nil {
-		cache = &Cache{store: cas.Temporary(rt.TempDir)}
-	}
-	st, err := newStore(opts, rt, cache, img.Inspectors(), damaged)
+// newPlan is Prepare, but for segments that have turned out to be of no use: then it returns errDropped.
+func newPlan(ctx context.Context, img *image.Image, opts *squashfs.Options, rt *image.Runtime, shelf *cache.Shelf) (*Plan, error) {
+	st, err := newSegments(opts, rt, shelf, img.GPU)
 	if err != nil {
 		return nil, err
 	}
@@ -53,17 +58,13 @@ func prepare(ctx context.Context, img *image.Image, opts *Options, rt *Runtime, 
 	}
 	if err != nil {
 		st.close()
-		if err == errDropped {
-			return prepare(ctx, img, opts, rt, damaged)
-		}
 		return nil, err
 	}
-	plan.rebuild = func(ctx context.Context) (*Plan, error) { return prepare(ctx, img, opts, rt, damaged) }
 	return plan, nil
 }
 
 // plan encodes what has no segment yet.
-func (st *store) plan(ctx context.Context, b *build) (*Plan, error) {
+func (st *segments) plan(ctx context.Context, b *build) (*Plan, error) {
 	if _, err := st.encode(ctx, b); err != nil {
 		return nil, err
 	}
@@ -84,11 +85,8 @@ func (st *store) plan(ctx context.Context, b *build) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	trees, _ := st.trees(ctx, b)
-	plan := &Plan{rt: st.rt, store: st, objects: make(map[string]closure.Object)}
-	for _, o := range b.objects {
-		plan.objects[place(o.Path)] = o
-	}
+	trees, _ := st.trees(ctx, b, true)
+	plan := &Plan{segments: st}
 	plan.assembly, err = squashfs.Assemble(ctx, append(trees, last), &b.opts)
 	if err != nil {
 		return nil, st.blame(ctx, err)
@@ -98,21 +96,17 @@ func (st *store) plan(ctx context.Context, b *build) (*Plan, error) {
 }
 
 // encodeBase encodes the base files, which are not cached.
-func (st *store) encodeBase(ctx context.Context, t squashfs.Tree, opts *squashfs.Options) (squashfs.Tree, error) {
-	w, err := st.cache.store.Create(cas.Key{}) // never committed
-	if err != nil {
-		return t, err
-	}
-	st.base = w
+func (st *segments) encodeBase(ctx context.Context, t squashfs.Tree, opts *squashfs.Options) (squashfs.Tree, error) {
+	w := st.shelf.Temporary()
 	k := &spool{Writer: w}
 	t.Keep = k
-	err = squashfs.Encode(ctx, []squashfs.Tree{t}, opts, &squashfs.Runtime{Workers: st.rt.Workers})
+	err := squashfs.Encode(ctx, []squashfs.Tree{t}, opts, &squashfs.Runtime{Workers: st.rt.Workers})
 	return squashfs.SegmentTree(t.Name, k.segment, w), err
 }
 
 // A spool keeps a segment as long as it is needed.
 type spool struct {
-	*cas.Writer
+	*cache.Writer
 	segment *squashfs.Segment
 }
 
@@ -123,7 +117,8 @@ func (s *spool) Done(seg *squashfs.Segment) error {
 
 // Close gives up what the plan holds open. It always returns nil.
 func (p *Plan) Close() error {
-	p.store.close()
+	p.segments.close()
+	p.segments.shelf.Close()
 	return nil
 }
 
@@ -135,22 +130,18 @@ func (p *Plan) ReadAt(b []byte, off int64) (int, error) { return p.assembly.Read
 func (p *Plan) Check(ctx context.Context) error {
 	for {
 		_, err := p.assembly.WriteTo(ctxio.Writer(ctx, io.Discard))
-		damaged, ok := errors.AsType[*squashfs.ChecksumError](err)
-		if !ok {
+		if isDamage(err) || cache.Unreadable(err) {
+			err = p.segments.blame(ctx, err)
+		}
+		if err != errDropped {
 			return err
 		}
-		o, ok := p.objects[damaged.Tree]
-		if !ok {
-			return err // the spooled base files
-		}
-		if err := p.store.giveUp(o, err); err != nil {
-			return err
-		}
-		p.store.close()
+		p.segments.close()
 		again, err := p.rebuild(ctx)
 		if err != nil {
 			return err
 		}
+		again.rebuild = p.rebuild
 		*p = *again
 	}
 }

@@ -7,17 +7,17 @@ import (
 	"io"
 	"io/fs"
 
-	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/cache"
 	"github.com/nix2img/nix2img/squashfs"
 )
 
-// Previous is an earlier image as a source of segments:
+// Previous is an earlier image as a [cache.Source] of segments:
 // what has not changed since need not be compressed again.
 type Previous struct {
 	fsys     *squashfs.FS
 	encoding *image.Encoding
-	places   map[closure.Hash]string // where in the image the object with a NAR hash lies
+	objects  map[cache.Key]previous // by the keys of their segments
 	trust    bool
 }
 
@@ -47,26 +47,35 @@ func OpenPrevious(r io.ReaderAt, trust bool) (*Previous, error) {
 	if err != nil {
 		return nil, fmt.Errorf("squash: previous image: %w", err)
 	}
-	p := &Previous{fsys: fsys, encoding: record.Squashfs, places: make(map[closure.Hash]string), trust: trust}
+	p := &Previous{fsys: fsys, encoding: record.Squashfs, objects: make(map[cache.Key]previous), trust: trust}
 	for _, o := range record.Objects {
-		p.places[o.NARHash] = place(o.Path)
+		meta := &entryMeta{o.NARHash, *p.encoding}
+		p.objects[meta.key()] = previous{meta, place(o.Path)}
 	}
 	return p, nil
 }
 
-func (p *Previous) segment(ctx context.Context, o closure.Object, e *image.Encoding) (*segment, error) {
-	now, then := entryMeta{o.NARHash, *e}, entryMeta{o.NARHash, *p.encoding}
-	name, ok := p.places[o.NARHash]
-	if !ok || now.key() != then.key() {
+// previous is an object of an earlier image.
+type previous struct {
+	meta  *entryMeta
+	place string // where it lies
+}
+
+// Entry returns the segment with a key.
+func (p *Previous) Entry(_ context.Context, k cache.Key) (*cache.Entry, error) {
+	o, ok := p.objects[k]
+	if !ok {
 		return nil, fs.ErrNotExist
 	}
-	found, data, err := p.fsys.Segment(name)
+	found, data, err := p.fsys.Segment(o.place)
 	if err != nil {
-		return nil, fmt.Errorf("previous image: %w", err)
+		return nil, err
 	}
-	return &segment{
-		Segment: found, object: o, data: data,
-		close:   func() error { return nil },
-		foreign: !p.trust,
-	}, nil
+	meta, err := o.meta.marshal(found)
+	return &cache.Entry{Data: data, Size: found.Size(), Meta: meta}, err
 }
+
+// Trusted reports whether the image is.
+func (p *Previous) Trusted() bool { return p.trust }
+
+func (p *Previous) String() string { return "previous image" }

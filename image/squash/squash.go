@@ -12,55 +12,9 @@ import (
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/closure/narhash"
 	"github.com/nix2img/nix2img/image"
-	"github.com/nix2img/nix2img/image/inspect"
+	"github.com/nix2img/nix2img/image/cache"
 	"github.com/nix2img/nix2img/squashfs"
 )
-
-// Options is what decides the bytes, beside the image.
-type Options struct {
-	// Squashfs says how to encode. Its ModTime is overridden by the time
-	// at which the image's configuration says it was created.
-	Squashfs squashfs.Options
-}
-
-// Runtime is what decides only speed and reporting, never bytes.
-type Runtime struct {
-	// Workers is how many goroutines compress. Zero means GOMAXPROCS.
-	Workers int
-	// SkipVerify leaves the NAR hashes of files unchecked.
-	// It does not apply to what goes into a cache.
-	SkipVerify bool
-	// Cache keeps the segments of store objects. Nil means none.
-	Cache *Cache
-	// From has further places where segments are looked for, if Cache does not have them: see [OpenCache] and [OpenPrevious].
-	// What is found there goes into Cache.
-	From []Source
-	// Inspectors are further ones that look at objects, beside those of the image: see [image.Inspectors].
-	Inspectors []inspect.Inspector
-	// TempDir is where spooled data go. Empty means that of the system.
-	TempDir string
-	// Reserve, if not nil, is called with the size of the image before the first byte of it is written,
-	// if it is known by then: that is when nearly all segments are in a Cache. An error ends the build.
-	Reserve func(size int64) error
-	// Progress, if not nil, is called with the work done so far. Calls do not overlap.
-	Progress func(Progress)
-	// Note, if not nil, is told of what went another way than it should, a sentence each.
-	Note func(string)
-}
-
-func (rt *Runtime) note(format string, args ...any) {
-	if rt.Note != nil {
-		rt.Note(fmt.Sprintf(format, args...))
-	}
-}
-
-// Progress tells how far a build has come.
-type Progress struct {
-	Object  string // what was written last: a store path, or "base files"
-	Read    int64  // bytes of file contents encoded so far
-	Total   int64  // about how many there are; NAR sizes, which count a little more
-	Written int64  // bytes of the squashfs written so far
-}
 
 // Result describes a finished squashfs.
 type Result struct {
@@ -70,24 +24,46 @@ type Result struct {
 	Notes  []string      // what the user should know of the image; see [image.Resolved]
 }
 
-// Write writes img to f, from offset 0 on.
-// A nil opts or rt means the zero value.
+// Write writes img to f, from offset 0 on. A nil opts or rt means the zero value.
+// opts must not have a ModTime: that is the time at which the image's configuration says it was created.
 //
 // Files whose NAR hash is not the closure's are a [*closure.HashError].
 // What f holds after an error is of no use.
-func Write(ctx context.Context, f squashfs.File, img *image.Image, opts *Options, rt *Runtime) (*Result, error) {
-	if rt == nil {
-		rt = &Runtime{}
+func Write(ctx context.Context, f squashfs.File, img *image.Image, opts *squashfs.Options, rt *image.Runtime) (*Result, error) {
+	opts, rt, err := check(img, opts, rt)
+	if err != nil {
+		return nil, err
 	}
-	if opts == nil {
-		opts = &Options{}
+	shelf := rt.Shelf()
+	defer shelf.Close()
+	for {
+		res, err := writeImage(ctx, f, img, opts, rt, shelf)
+		if err != errDropped {
+			return res, err
+		}
 	}
-	return writeImage(ctx, f, img, opts, rt, make(map[closure.Hash]bool))
 }
 
-// writeImage is Write, but for segments that have turned out to be damaged: those are made again.
-func writeImage(ctx context.Context, f squashfs.File, img *image.Image, opts *Options, rt *Runtime, damaged map[closure.Hash]bool) (*Result, error) {
-	st, err := newStore(opts, rt, rt.Cache, img.Inspectors(), damaged)
+// check fills in what is nil, and finds out early what is no image.
+func check(img *image.Image, opts *squashfs.Options, rt *image.Runtime) (*squashfs.Options, *image.Runtime, error) {
+	if opts == nil {
+		opts = new(squashfs.Options)
+	}
+	if rt == nil {
+		rt = new(image.Runtime)
+	}
+	switch {
+	case img == nil || img.Closure == nil || img.Closure.Files == nil:
+		return nil, nil, fmt.Errorf("squash: %w", closure.ErrNoFiles)
+	case !opts.ModTime.IsZero():
+		return nil, nil, errors.New("squash: options: ModTime is that of the image's configuration, and must not be set")
+	}
+	return opts, rt, nil
+}
+
+// writeImage is Write, but for segments that have turned out to be of no use: then it returns errDropped.
+func writeImage(ctx context.Context, f squashfs.File, img *image.Image, opts *squashfs.Options, rt *image.Runtime, shelf *cache.Shelf) (*Result, error) {
+	st, err := newSegments(opts, rt, shelf, img.GPU)
 	if err != nil {
 		return nil, err
 	}
@@ -96,30 +72,25 @@ func writeImage(ctx context.Context, f squashfs.File, img *image.Image, opts *Op
 	var res *Result
 	switch {
 	case err != nil:
-	case st.cache == nil || b.missing > b.narSize/4:
+	case rt.Cache == nil || b.missing > b.narSize/4:
 		res, err = st.writeInPlace(ctx, f, b)
 	default:
 		res, err = st.writePlan(ctx, f, b)
 	}
-	if e, ok := errors.AsType[*squashfs.ChecksumError](err); ok {
-		if err = st.blame(ctx, e); err == e {
-			return nil, err
-		}
-	}
-	if err == errDropped {
-		return writeImage(ctx, f, img, opts, rt, damaged)
+	if isDamage(err) || cache.Unreadable(err) {
+		err = st.blame(ctx, err)
 	}
 	return res, err
 }
 
 // writeInPlace writes an image while its segments are still being made: each straight to its place.
-func (st *store) writeInPlace(ctx context.Context, f squashfs.File, b *build) (*Result, error) {
+func (st *segments) writeInPlace(ctx context.Context, f squashfs.File, b *build) (*Result, error) {
 	w, err := squashfs.NewWriter(f, &b.opts)
 	if err != nil {
 		return nil, err
 	}
 	defer st.fetch(ctx, b)()
-	trees, skipped := st.trees(ctx, b)
+	trees, skipped := st.trees(ctx, b, false)
 	if err := w.Add(ctx, trees, b.runtime(st.rt, skipped)); err != nil {
 		return nil, err
 	}
@@ -151,7 +122,7 @@ func (st *store) writeInPlace(ctx context.Context, f squashfs.File, b *build) (*
 
 // writePlan writes an image all of whose segments are in the cache, or are put there before anything is written.
 // So its size is known, and blocks may be shared with the cache.
-func (st *store) writePlan(ctx context.Context, f squashfs.File, b *build) (*Result, error) {
+func (st *segments) writePlan(ctx context.Context, f squashfs.File, b *build) (*Result, error) {
 	plan, err := st.plan(ctx, b)
 	if err != nil {
 		return nil, err
@@ -176,11 +147,11 @@ type build struct {
 	resolved *image.Resolved  // nil: objects have to be encoded first
 	opts     squashfs.Options // complete
 	encoding image.Encoding
-	so       Progress // far
+	so       image.Progress // far
 }
 
 // newBuild settles all that can be said without the files.
-func newBuild(img *image.Image, opts *Options) (*build, error) {
+func newBuild(img *image.Image, opts *squashfs.Options) (*build, error) {
 	b := &build{
 		image:   img,
 		objects: img.Closure.Objects(),
@@ -191,13 +162,13 @@ func newBuild(img *image.Image, opts *Options) (*build, error) {
 		return nil, err
 	}
 	var err error
-	b.opts, b.encoding, err = opts.complete(img.Config.Created)
+	b.opts, b.encoding, err = complete(opts, img.Config.Created)
 	return b, err
 }
 
 // complete fills in the defaults, and describes the result.
-func (o *Options) complete(created time.Time) (squashfs.Options, image.Encoding, error) {
-	sq := o.Squashfs
+func complete(opts *squashfs.Options, created time.Time) (squashfs.Options, image.Encoding, error) {
+	sq := *opts
 	sq.ModTime = created
 	sq, err := sq.Complete()
 	module, version := sq.Compression.Library()
@@ -236,7 +207,7 @@ func (b *build) base(ctx context.Context) (baseTree, error) {
 }
 
 // runtime translates what is to be reported, when so many bytes need not be read.
-func (b *build) runtime(rt *Runtime, skipped int64) *squashfs.Runtime {
+func (b *build) runtime(rt *image.Runtime, skipped int64) *squashfs.Runtime {
 	sqrt := &squashfs.Runtime{Workers: rt.Workers}
 	if rt.Progress != nil {
 		start := b.so
@@ -246,7 +217,7 @@ func (b *build) runtime(rt *Runtime, skipped int64) *squashfs.Runtime {
 				object = "base files"
 			}
 			read := start.Read + skipped + p.Read
-			b.so = Progress{Object: object, Read: read, Total: max(b.narSize, read), Written: start.Written + p.Written}
+			b.so = image.Progress{Object: object, Read: read, Total: max(b.narSize, read), Written: start.Written + p.Written}
 			rt.Progress(b.so)
 		}
 	}

@@ -64,7 +64,7 @@ func testImage(t testing.TB, files fs.FS) *image.Image {
 }
 
 // build returns the squashfs and what Write says of it.
-func build(t testing.TB, img *image.Image, opts *squash.Options, rt *squash.Runtime) ([]byte, *squash.Result) {
+func build(t testing.TB, img *image.Image, opts *squashfs.Options, rt *image.Runtime) ([]byte, *squash.Result) {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "image")
 	f, err := os.Create(name)
@@ -87,8 +87,8 @@ func build(t testing.TB, img *image.Image, opts *squash.Options, rt *squash.Runt
 }
 
 func TestSameBytes(t *testing.T) {
-	want, first := build(t, testImage(t, storeFiles()), nil, &squash.Runtime{Workers: 1})
-	for _, rt := range []squash.Runtime{{Workers: 2}, {Workers: 7}, {}, {SkipVerify: true}} {
+	want, first := build(t, testImage(t, storeFiles()), nil, &image.Runtime{Workers: 1})
+	for _, rt := range []image.Runtime{{Workers: 2}, {Workers: 7}, {}, {SkipVerify: true}} {
 		got, res := build(t, testImage(t, storeFiles()), nil, &rt)
 		if !bytes.Equal(got, want) || res.ID != first.ID {
 			t.Errorf("%+v gives other bytes, or the ID %s instead of %s", rt, res.ID, first.ID)
@@ -111,22 +111,22 @@ func TestGolden(t *testing.T) {
 
 func TestIDFollowsWhatDecidesTheBytes(t *testing.T) {
 	seen := make(map[string]string)
-	for name, change := range map[string]func(*image.Image, *squash.Options){
-		"nothing":     func(*image.Image, *squash.Options) {},
-		"codec":       func(_ *image.Image, o *squash.Options) { o.Squashfs.Compression.Codec = "lz4" },
-		"level":       func(_ *image.Image, o *squash.Options) { o.Squashfs.Compression.Level = 1 },
-		"block size":  func(_ *image.Image, o *squash.Options) { o.Squashfs.BlockSize = 64 << 10 },
-		"time":        func(i *image.Image, _ *squash.Options) { i.Config.Created = time.Unix(1e9, 0) },
-		"label":       func(i *image.Image, _ *squash.Options) { i.Config.Labels = map[string]string{"a": "b"} },
-		"environment": func(i *image.Image, _ *squash.Options) { i.Config.Env = []string{"A=b"} },
-		"file": func(i *image.Image, _ *squash.Options) {
+	for name, change := range map[string]func(*image.Image, *squashfs.Options){
+		"nothing":     func(*image.Image, *squashfs.Options) {},
+		"codec":       func(_ *image.Image, o *squashfs.Options) { o.Compression.Codec = "lz4" },
+		"level":       func(_ *image.Image, o *squashfs.Options) { o.Compression.Level = 1 },
+		"block size":  func(_ *image.Image, o *squashfs.Options) { o.BlockSize = 64 << 10 },
+		"time":        func(i *image.Image, _ *squashfs.Options) { i.Config.Created = time.Unix(1e9, 0) },
+		"label":       func(i *image.Image, _ *squashfs.Options) { i.Config.Labels = map[string]string{"a": "b"} },
+		"environment": func(i *image.Image, _ *squashfs.Options) { i.Config.Env = []string{"A=b"} },
+		"file": func(i *image.Image, _ *squashfs.Options) {
 			i.Files = fstest.MapFS{"etc/motd": {Data: []byte("x"), Mode: 0o644}}
 		},
-		"mode of file": func(i *image.Image, _ *squash.Options) {
+		"mode of file": func(i *image.Image, _ *squashfs.Options) {
 			i.Files = fstest.MapFS{"etc/motd": {Data: []byte("x"), Mode: 0o640}}
 		},
 	} {
-		img, opts := testImage(t, storeFiles()), &squash.Options{}
+		img, opts := testImage(t, storeFiles()), &squashfs.Options{}
 		change(img, opts)
 		_, res := build(t, img, opts, nil)
 		if other, ok := seen[res.ID]; ok {
@@ -194,15 +194,15 @@ func TestChangedFilesAreFound(t *testing.T) {
 		if !errors.As(err, &mismatch) || mismatch.Path != lib {
 			t.Errorf("%s: got %v, want a hash mismatch of %s", name, err, lib)
 		}
-		if _, err := squash.Write(t.Context(), f, img, nil, &squash.Runtime{SkipVerify: true}); err != nil {
+		if _, err := squash.Write(t.Context(), f, img, nil, &image.Runtime{SkipVerify: true}); err != nil {
 			t.Errorf("%s: not verified, and yet %v", name, err)
 		}
 	}
 }
 
 func TestProgressEndsAtTotal(t *testing.T) {
-	var last squash.Progress
-	build(t, testImage(t, storeFiles()), nil, &squash.Runtime{Progress: func(p squash.Progress) {
+	var last image.Progress
+	build(t, testImage(t, storeFiles()), nil, &image.Runtime{Progress: func(p image.Progress) {
 		if p.Read < last.Read || p.Written < last.Written || p.Total < p.Read {
 			t.Errorf("%+v follows %+v", p, last)
 		}

@@ -7,36 +7,40 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/cache"
+	"github.com/nix2img/nix2img/squashfs"
 )
 
 // Warm encodes the objects of a closure that have no segment in rt.Cache yet.
-// It returns how many objects it was about, and how many of them it encoded.
+// What cannot be kept there is an error.
 //
 // Of n shards, all of the same closure, shard i has an n-th of the objects, by their sizes.
 // So n machines that share a cache can do the work together.
-func Warm(ctx context.Context, c *closure.Closure, opts *Options, rt *Runtime, i, n int) (objects, encoded int, err error) {
-	if rt == nil || rt.Cache == nil {
-		return 0, 0, errors.New("squash: warm: there is no cache")
+func Warm(ctx context.Context, c *closure.Closure, opts *squashfs.Options, rt *image.Runtime, i, n int) (*image.Warmed, error) {
+	opts, rt, err := check(&image.Image{Closure: c}, opts, rt)
+	if err != nil {
+		return nil, err
+	}
+	if rt.Cache == nil {
+		return nil, errors.New("squash: warm: there is no cache")
 	}
 	if i < 0 || i >= n {
-		return 0, 0, fmt.Errorf("squash: warm: no shard %d of %d", i, n)
+		return nil, fmt.Errorf("squash: warm: no shard %d of %d", i, n)
 	}
-	if opts == nil {
-		opts = &Options{}
-	}
-	damaged := make(map[closure.Hash]bool)
+	shelf := rt.Shelf().Strict()
+	defer shelf.Close()
 	for {
-		objects, encoded, err = warm(ctx, c, opts, rt, damaged, i, n)
+		done, err := warm(ctx, c, opts, rt, shelf, i, n)
 		if err != errDropped {
-			return objects, encoded, err
+			return done, err
 		}
 	}
 }
 
-func warm(ctx context.Context, c *closure.Closure, opts *Options, rt *Runtime, damaged map[closure.Hash]bool, i, n int) (objects, encoded int, err error) {
-	st, err := newStore(opts, rt, rt.Cache, image.Inspectors(), damaged)
+func warm(ctx context.Context, c *closure.Closure, opts *squashfs.Options, rt *image.Runtime, shelf *cache.Shelf, i, n int) (*image.Warmed, error) {
+	st, err := newSegments(opts, rt, shelf, image.GPU{})
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
 	defer st.close()
 	b := &build{objects: c.Shard(i, n), files: c.Files}
@@ -44,17 +48,20 @@ func warm(ctx context.Context, c *closure.Closure, opts *Options, rt *Runtime, d
 		b.narSize += o.NARSize
 	}
 	if _, err := st.find(ctx, b.objects); err != nil {
-		return 0, 0, err
+		return nil, err
 	}
 	st.observe = true
-	if encoded, err = st.encode(ctx, b); err != nil {
-		return 0, 0, err
+	done := &image.Warmed{Objects: len(b.objects)}
+	if done.Encoded, err = st.encode(ctx, b); err != nil {
+		return nil, err
 	}
 	// What was fetched, or had a segment but no facts, is looked at in the segments.
 	files, err := st.files(ctx, c)
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
-	_, err = st.facts(ctx, b.objects, files)
-	return len(b.objects), encoded, err
+	if _, err = st.facts(ctx, b.objects, files); err != nil {
+		return nil, err
+	}
+	return done, nil
 }

@@ -31,17 +31,18 @@ var arrows = map[string][]string{
 
 	"squashfs": {"internal/codec", "internal/par", "internal/reflink", "internal/vfs"},
 
-	"image":        {"closure", "image/gpu", "image/inspect", "internal/elf", "internal/vfs"},
+	"image":        {"closure", "image/cache", "image/gpu", "image/inspect", "internal/elf", "internal/vfs"},
 	"image/gpu":    {"image/inspect", "internal/elf", "github.com/klauspost/compress/zstd"},
-	"image/squash": {"internal/ctxio", "image", "image/gpu", "image/inspect", "squashfs", "closure", "closure/narhash", "internal/cas"},
+	"image/squash": {"internal/ctxio", "image", "image/cache", "image/gpu", "image/inspect", "squashfs", "closure", "closure/narhash"},
 	"image/oci": {
 		"internal/ctxio",
-		"image", "image/inspect", "image/oci/layering", "image/oci/layout", "closure", "closure/narhash", "internal/cas", "internal/codec", "internal/par",
+		"image", "image/cache", "image/oci/layering", "image/oci/layout", "image/inspect", "closure", "closure/narhash", "internal/codec", "internal/par",
 		"github.com/google/go-containerregistry/pkg/v1", "github.com/google/go-containerregistry/pkg/v1/partial",
 		"github.com/google/go-containerregistry/pkg/v1/types",
 	},
 
-	"image/inspect": {"closure", "internal/cas", "internal/par", "internal/tempfile"},
+	"image/cache":   {"closure", "image/inspect", "internal/cas", "internal/tempfile"},
+	"image/inspect": {"closure", "internal/par", "internal/tempfile"},
 
 	"image/oci/layering": {"closure"},
 	"image/oci/layout": {

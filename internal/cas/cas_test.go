@@ -2,16 +2,20 @@ package cas
 
 import (
 	"bytes"
-	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func open(t testing.TB, dir string, mode Mode) *Store {
@@ -23,7 +27,7 @@ func open(t testing.TB, dir string, mode Mode) *Store {
 	return s
 }
 
-func key(s string) Key { return sha256.Sum256([]byte(s)) }
+func key(s string) Key { return NewKey("test", s) }
 
 // put makes an entry whose data and metadata follow from its name.
 func put(t testing.TB, s *Store, name string) {
@@ -42,12 +46,9 @@ func put(t testing.TB, s *Store, name string) {
 
 func check(t testing.TB, e *Entry, name string) {
 	t.Helper()
-	data, err := io.ReadAll(e)
+	data, err := io.ReadAll(io.NewSectionReader(e, 0, e.Size()))
 	if err != nil || string(data) != "data of "+name || string(e.Meta) != "meta of "+name {
 		t.Errorf("%s has %q and %q: %v", name, data, e.Meta, err)
-	}
-	if err := e.Close(); err != nil {
-		t.Error(err)
 	}
 }
 
@@ -74,7 +75,7 @@ func TestEntriesComeBack(t *testing.T) {
 	}
 }
 
-func TestEntriesOutliveTheirRemoval(t *testing.T) {
+func TestEntriesThatAreRemoved(t *testing.T) {
 	s := open(t, t.TempDir(), 0)
 	put(t, s, "a")
 	e, err := s.Get(key("a"))
@@ -86,7 +87,115 @@ func TestEntriesOutliveTheirRemoval(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if _, err := e.ReadAt(make([]byte, 1), 0); !errors.Is(err, ErrGone) {
+		t.Errorf("got %v", err)
+	}
+	put(t, s, "a")
 	check(t, e, "a")
+	// Another one in its place is not taken for it.
+	w, err := s.Create(key("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Write([]byte("other"))
+	if _, err := w.Commit(nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.ReadAt(make([]byte, 1), 0); !errors.Is(err, ErrDamaged) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// However many entries there are, few files are open.
+func TestFewFilesAreOpen(t *testing.T) {
+	s := open(t, t.TempDir(), 0)
+	var list []*Entry
+	for i := range 3 * maxOpen {
+		name := fmt.Sprint(i)
+		put(t, s, name)
+		e, err := s.Get(key(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, e)
+	}
+	for range 2 {
+		var wg sync.WaitGroup
+		for i, e := range list {
+			wg.Go(func() { check(t, e, fmt.Sprint(i)) })
+		}
+		wg.Wait()
+	}
+	check(t, list[0], "0")
+	if n := len(s.files.open); n > maxOpen {
+		t.Errorf("%d files are open", n)
+	}
+	if s.Close(); len(s.files.open) > 0 {
+		t.Error("files are open when the store is closed")
+	}
+}
+
+// Whose an entry is, is asked of the entry and its folder.
+func TestEntriesOfOthers(t *testing.T) {
+	s := open(t, t.TempDir(), 0)
+	put(t, s, "a")
+	for _, name := range []string{s.path(key("a")), s.folder(key("a"))} {
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(name, info.Mode().Perm()|0o020); err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.Get(key("a"))
+		if _, ok := errors.AsType[*TrustError](err); !ok {
+			t.Errorf("%s: got %v", name, err)
+		}
+		put(t, s, "a") // takes the place of the entry, and closes the folder
+	}
+	if _, err := s.Get(key("a")); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is no file is not waited for, and what a footer says of itself is not believed.
+func TestOddFiles(t *testing.T) {
+	s := open(t, t.TempDir(), 0)
+	put(t, s, "a")
+	k := key("a")
+	name := s.path(k)
+	forge := func(meta int64) func() error {
+		return func() error {
+			b := footer(k, 0, nil)
+			binary.LittleEndian.PutUint64(b[48:], uint64(meta))
+			binary.LittleEndian.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
+			f, err := os.Create(name)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = f.WriteAt(b, meta)
+			return err
+		}
+	}
+	for what, make := range map[string]func() error{
+		"a pipe":            func() error { return unix.Mkfifo(name, 0o644) },
+		"a directory":       func() error { return os.Mkdir(name, 0o755) },
+		"a link":            func() error { return os.Symlink("/etc/passwd", name) },
+		"nothing":           func() error { return os.WriteFile(name, nil, 0o644) },
+		"sparse metadata":   forge(1 << 40),
+		"metadata of zeros": forge(1 << 20),
+	} {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+		if err := make(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Get(k); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: got %v", what, err)
+		}
+	}
 }
 
 func TestDiscardLeavesNothing(t *testing.T) {
@@ -116,12 +225,10 @@ func TestDamageIsFound(t *testing.T) {
 		bad := bytes.Clone(good)
 		bad[i] ^= 1
 		os.WriteFile(name, bad, 0o600)
-		e, err := s.Get(key("a"))
+		_, err := s.Get(key("a"))
 		if i < dataSize { // the data are for others to check
 			if err != nil {
 				t.Errorf("byte %d: %v", i, err)
-			} else {
-				e.Close()
 			}
 		} else if !errors.Is(err, ErrDamaged) {
 			t.Errorf("byte %d: got %v", i, err)
@@ -152,11 +259,9 @@ func TestPruneRemovesWhatWasUsedLast(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	e, err := s.Get(key("a")) // now it is the newest
-	if err != nil {
+	if _, err := s.Get(key("a")); err != nil { // now it is the newest
 		t.Fatal(err)
 	}
-	e.Close()
 	list, err := s.List()
 	if err != nil || len(list) != 4 || list[0].Key != key("b") || list[3].Key != key("a") {
 		t.Fatalf("listed %v: %v", list, err)
@@ -166,12 +271,8 @@ func TestPruneRemovesWhatWasUsedLast(t *testing.T) {
 		t.Errorf("removed %d entries of %d bytes: %v", n, size, err)
 	}
 	for name, want := range map[string]bool{"a": true, "b": false, "c": false, "d": true} {
-		e, err := s.Get(key(name))
-		if (err == nil) != want {
+		if _, err := s.Get(key(name)); (err == nil) != want {
 			t.Errorf("%s: %v", name, err)
-		}
-		if err == nil {
-			e.Close()
 		}
 	}
 }
@@ -201,21 +302,30 @@ func TestStoresOfOthers(t *testing.T) {
 	}
 }
 
-func TestTemporaryEntriesHaveNoName(t *testing.T) {
+func TestSpooledEntriesHaveNoName(t *testing.T) {
 	dir := t.TempDir()
-	s := Temporary(dir)
-	put(t, s, "a")
-	if _, err := s.Get(key("a")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("got %v", err)
+	s := NewSpool(dir)
+	defer s.Close()
+	const n = 300 // more than files may be open on many hosts, with all the others
+	var writers []*SpoolWriter
+	for range n {
+		writers = append(writers, s.Create())
 	}
-	w, err := s.Create(key("b"))
-	if err != nil {
-		t.Fatal(err)
+	for round := range 3 { // so that the entries lie in pieces
+		for i, w := range writers {
+			fmt.Fprintf(w, "%d of %d, ", round, i)
+		}
+	}
+	for i, w := range writers {
+		e := w.Commit(nil)
+		want := fmt.Sprintf("0 of %d, 1 of %d, 2 of %d, ", i, i, i)
+		if data, err := io.ReadAll(io.NewSectionReader(e, 0, 1<<20)); err != nil || string(data) != want {
+			t.Fatalf("%d has %q: %v", i, data, err)
+		}
 	}
 	if files, _ := os.ReadDir(dir); len(files) > 0 {
 		t.Errorf("there is %v", files)
 	}
-	w.Discard()
 }
 
 func TestWhatOthersLeftIsSwept(t *testing.T) {
@@ -233,11 +343,9 @@ func TestWhatOthersLeftIsSwept(t *testing.T) {
 	if _, err := os.Stat(dead); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what a dead process left is there: %v", err)
 	}
-	e, err := w.Commit(nil)
-	if err != nil {
+	if _, err := w.Commit(nil); err != nil {
 		t.Fatal(err)
 	}
-	e.Close()
 }
 
 // Whatever lies where an entry should be, reading it must end in an error or in an entry.
@@ -259,9 +367,43 @@ func FuzzGet(f *testing.F) {
 		if err != nil {
 			return
 		}
-		defer e.Close()
 		if int64(len(e.Meta))+e.Size()+footerSize != int64(len(b)) {
 			t.Errorf("of %d bytes, %d are data and %d metadata", len(b), e.Size(), len(e.Meta))
 		}
 	})
+}
+
+// Entries of earlier versions are removed, and nothing else.
+func TestOlderEntriesAreRemoved(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, 0)
+	put(t, s, "a")
+	name := strings.Repeat("ab", 32)
+	for _, f := range []string{"v1/ab/" + name, "gpu/v1/ab/" + name, "oci/v1/ab/" + name, "oci/precious", "v1/ab/precious"} {
+		f = filepath.Join(dir, f)
+		if err := os.MkdirAll(filepath.Dir(f), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(f, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	os.Mkdir(filepath.Join(dir, "gpu", "tmp"), 0o755)
+	s.RemoveOlder()
+	var left []string
+	filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && !strings.HasPrefix(name, s.entries()) {
+			left = append(left, strings.TrimPrefix(name, dir))
+		}
+		return err
+	})
+	if fmt.Sprint(left) != "[/oci/precious /v1/ab/precious]" {
+		t.Errorf("left: %q", left)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "gpu")); err == nil {
+		t.Error("gpu is left")
+	}
+	if _, err := s.Get(key("a")); err != nil {
+		t.Error(err)
+	}
 }

@@ -20,5 +20,11 @@
 // with other bytes. [Store.Get] makes sure that the metadata are what they were;
 // whoever uses the data compares them with checksums of its own.
 //
-// A store of which others can change the files is not opened unless that is asked for.
+// A store of which others can change the files is not opened unless that is asked for,
+// and an entry that others can have written is not taken for one of the store's.
+//
+// # Open files
+//
+// An [Entry] holds no file open. A store opens files when they are read, and keeps the last few of them open,
+// so that there may be any number of entries. One that has been removed meanwhile cannot be read any more.
 package cas

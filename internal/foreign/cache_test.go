@@ -37,8 +37,8 @@ func random(t testing.TB) *rand.Rand {
 func entries(t testing.TB, cache string) []string {
 	t.Helper()
 	var files []string
-	for _, name := range list(t, filepath.Join(cache, "v1")) {
-		if len(filepath.Base(name)) == 2*sha256.Size {
+	for _, name := range list(t, filepath.Join(cache, "v2")) {
+		if strings.HasSuffix(name, ".segment") {
 			files = append(files, name)
 		}
 	}

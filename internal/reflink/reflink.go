@@ -20,7 +20,17 @@ const Align = 4096
 //	Outer() (w io.WriterAt, off int64)
 //
 // that returns the file it is a part of, and the offset at which it begins there.
+// src may also have a method
+//
+//	With(func(io.ReaderAt) error) error
+//
+// that calls a function with such a file, which need not be open before and after.
 func Clone(dst io.WriterAt, off int64, src io.ReaderAt, srcOff, n int64) error {
+	if lent, ok := src.(interface {
+		With(func(io.ReaderAt) error) error
+	}); ok {
+		return lent.With(func(src io.ReaderAt) error { return Clone(dst, off, src, srcOff, n) })
+	}
 	to, off, ok := target(dst, off)
 	from, srcOff, ok2 := source(src, srcOff)
 	if !ok || !ok2 || off%Align != 0 || srcOff%Align != 0 || n%Align != 0 {

@@ -8,25 +8,14 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/closure/narhash"
-	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/squashfs"
 )
-
-// A Source is a place where segments of store objects may be found.
-// It is a [*Cache] or a [*Previous].
-type Source interface {
-	// segment returns the segment of an object, or an error that wraps fs.ErrNotExist.
-	// Unless it is foreign, it can be relied on.
-	segment(ctx context.Context, o closure.Object, e *image.Encoding) (*segment, error)
-}
 
 // A segment is the segment of a store object, and its data.
 type segment struct {
 	*squashfs.Segment
-	object  closure.Object
-	data    io.ReaderAt
-	close   func() error
-	foreign bool // to be compared with the NAR hash before it is used
+	object closure.Object
+	data   io.ReaderAt
 }
 
 // treeName is where the tree of a lone segment lies in an image of nothing else.

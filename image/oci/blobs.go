@@ -13,9 +13,9 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/cache"
 	"github.com/nix2img/nix2img/image/inspect"
 	"github.com/nix2img/nix2img/image/oci/layout"
-	"github.com/nix2img/nix2img/internal/cas"
 	"github.com/nix2img/nix2img/internal/codec"
 	"github.com/nix2img/nix2img/internal/par"
 )
@@ -76,42 +76,36 @@ type unit struct {
 // A blob is a unit's compressed form.
 type blob struct {
 	blobMeta
-	data  io.ReaderAt
-	close func() error
+	data io.ReaderAt
 }
 
-// A store has the blobs of an image, as far as they have been found or made.
-type store struct {
+// blobs are those of an image, as far as they have been found or made.
+type blobs struct {
 	ctx context.Context
-	rt  *Runtime
+	rt  *image.Runtime
 	*coding
 	closure *closure.Closure
-	cas     *cas.Store  // the cache, or one for temporary files
+	shelf   *cache.Shelf
 	streams sync.Pool   // of codec.Stream
 	buffers chan []byte // that are not in use
 
 	header, trailer piece         // of every layer
 	place           *layout.Place // where layers are written when they are made, or nil
 
-	so Progress // far
+	so image.Progress // far
 
-	making  sync.Mutex // only one goroutine makes what is missing
-	mu      sync.Mutex
-	held    map[*unit]*blob       // those that are in no cache
-	damaged map[closure.Path]bool // what other caches are not asked for any more
+	making sync.Mutex // only one goroutine makes what is missing
+	mu     sync.Mutex
+	held   map[*unit]*blob // those that are in no cache
 
 	observe bool // have inspectors look at objects that are being compressed
 	survey  *inspect.Survey
 }
 
-func newStore(ctx context.Context, rt *Runtime, e *coding, c *closure.Closure, list []inspect.Inspector) (*store, error) {
-	s := &store{ctx: ctx, rt: rt, coding: e, closure: c,
-		held: make(map[*unit]*blob), damaged: make(map[closure.Path]bool), survey: newSurvey(rt, list)}
+func newBlobs(ctx context.Context, rt *image.Runtime, e *coding, c *closure.Closure, use image.GPU, place *layout.Place) (*blobs, error) {
+	s := &blobs{ctx: ctx, rt: rt, coding: e, closure: c, place: place, held: make(map[*unit]*blob), shelf: rt.Shelf()}
+	s.survey = rt.Survey(s.shelf, use)
 	s.buffers = make(chan []byte, 8*par.Workers(rt.Workers)+32)
-	s.cas = cas.Temporary(rt.TempDir)
-	if rt.Cache != nil {
-		s.cas = rt.Cache.store
-	}
 	s.header.raw, s.trailer.raw = dirHeader(c.StoreDir()), tarEnd
 	stream, err := s.stream()
 	if err != nil {
@@ -120,30 +114,11 @@ func newStore(ctx context.Context, rt *Runtime, e *coding, c *closure.Closure, l
 	if s.header.packed, err = stream.Append(nil, s.header.raw); err != nil {
 		return nil, err
 	}
-	if s.trailer.packed, err = stream.Append(nil, s.trailer.raw); err != nil {
-		return nil, err
-	}
-	if rt.Layout != "" {
-		s.place, err = layout.OpenPlace(rt.Layout)
-	}
+	s.trailer.packed, err = stream.Append(nil, s.trailer.raw)
 	return s, err
 }
 
-// newSurvey returns one that recalls what the cache has, and what those have that are relied on.
-func newSurvey(rt *Runtime, list []inspect.Inspector) *inspect.Survey {
-	s := &inspect.Survey{Inspectors: append(list, rt.Inspectors...), TempDir: rt.TempDir, Workers: rt.Workers, Note: rt.Note}
-	if rt.Cache != nil {
-		s.Kept = inspect.Kept(rt.Cache.store)
-	}
-	for _, from := range rt.From {
-		if !from.foreign {
-			s.Others = append(s.Others, inspect.Kept(from.store))
-		}
-	}
-	return s
-}
-
-func (s *store) stream() (codec.Stream, error) {
+func (s *blobs) stream() (codec.Stream, error) {
 	if st, ok := s.streams.Get().(codec.Stream); ok {
 		return st, nil
 	}
@@ -151,13 +126,11 @@ func (s *store) stream() (codec.Stream, error) {
 }
 
 // Close gives up all temporary files.
-func (s *store) Close() error {
+func (s *blobs) Close() error {
 	s.survey.Close()
+	s.shelf.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, b := range s.held {
-		b.close()
-	}
 	clear(s.held)
 	if s.place != nil {
 		s.place.Close()
@@ -165,106 +138,96 @@ func (s *store) Close() error {
 	return nil
 }
 
-// lookup returns the blob of a unit. The error wraps fs.ErrNotExist if there is none.
-func (s *store) lookup(u *unit) (*blob, error) {
+// want says which blob is looked for.
+func (s *blobs) want(u *unit) *cache.Want[*blob] {
+	return &cache.Want[*blob]{
+		Key:  s.blobKey(u.object),
+		Name: blobName(u),
+		Decode: func(e *cache.Entry) (*blob, error) {
+			b, err := s.readBlob(e)
+			if err == nil && (b.Path != u.object.Path || b.NARHash != u.object.NARHash || b.Encoding != s.String()) {
+				err = errors.New("it is of something else")
+			}
+			return b, err
+		},
+		Prove: func(ctx context.Context, b *blob) error { return s.prove(ctx, u, b) },
+	}
+}
+
+// blobName is what messages call the blob of an object.
+func blobName(u *unit) string { return "layer of " + string(u.object.Path) }
+
+// lookup returns the blob of a unit, if it is in the cache or held. Otherwise the error wraps fs.ErrNotExist.
+func (s *blobs) lookup(u *unit) (*blob, error) {
 	s.mu.Lock()
 	b := s.held[u]
 	s.mu.Unlock()
 	if b != nil {
-		kept := *b
-		kept.close = func() error { return nil }
-		return &kept, nil
+		return b, nil
 	}
 	if u.object == nil {
 		return nil, fs.ErrNotExist
 	}
-	e, err := s.cas.Get(s.blobKey(u.object))
-	if err != nil {
-		if errors.Is(err, cas.ErrDamaged) {
-			return nil, errors.Join(fs.ErrNotExist, err, s.cas.Remove(s.blobKey(u.object)))
-		}
-		return nil, err
-	}
-	b, err = readBlob(e)
-	if err == nil && b.NARHash != u.object.NARHash {
-		err = cas.ErrDamaged
-	}
-	if err != nil {
-		e.Close()
-		return nil, errors.Join(fs.ErrNotExist, err, s.cas.Remove(s.blobKey(u.object)))
-	}
-	return b, nil
+	return cache.GetOwn(s.ctx, s.shelf, s.want(u))
 }
 
 // isAbsent reports whether there is no blob of a unit.
-func (s *store) isAbsent(u *unit) (bool, error) {
-	b, err := s.lookup(u)
+func (s *blobs) isAbsent(u *unit) (bool, error) {
+	_, err := s.lookup(u)
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, nil
-	}
-	if err == nil {
-		err = b.close()
 	}
 	return false, err
 }
 
 // readBlob makes a blob of an entry.
-func readBlob(e *cas.Entry) (*blob, error) {
-	b := &blob{data: e, close: e.Close}
-	if err := json.Unmarshal(e.Meta, &b.blobMeta); err != nil {
+func (e *coding) readBlob(entry *cache.Entry) (*blob, error) {
+	b := &blob{data: entry.Data}
+	if err := json.Unmarshal(entry.Meta, &b.blobMeta); err != nil {
 		return nil, err
 	}
 	size := int64(0)
 	for _, m := range b.Members {
-		if m.Size <= 0 || int64(m.Size) > e.Size()-size {
-			return nil, cas.ErrDamaged
+		if m.Size <= 0 || m.Size > e.room() || int64(m.Size) > entry.Size-size {
+			return nil, errLength
 		}
 		size += int64(m.Size)
 	}
-	if size != e.Size() {
-		return nil, cas.ErrDamaged
+	if size != entry.Size {
+		return nil, errLength
 	}
 	return b, nil
 }
 
 // open returns the blob of a unit, which it makes if need be.
-func (s *store) open(u *unit) (*blob, error) {
+func (s *blobs) open(u *unit) (b *blob, err error) {
 	s.making.Lock()
 	defer s.making.Unlock()
-	b, err := s.lookup(u)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return b, err
-	}
-	if err := s.encode(s.ctx, []*job{{units: []*unit{u}}}); err != nil {
-		return nil, err
+	for range 3 { // what is made may be removed by another process
+		if b, err = s.lookup(u); !errors.Is(err, fs.ErrNotExist) {
+			return b, err
+		}
+		if err := s.encode(s.ctx, []*job{{units: []*unit{u}}}); err != nil {
+			return nil, err
+		}
 	}
 	return s.lookup(u)
 }
 
-// drop removes a blob that is damaged, and says so.
-func (s *store) drop(u *unit) error {
+// giveUp drops a blob that is of no use for a reason, if that is one, and says so. Otherwise it returns the reason.
+func (s *blobs) giveUp(u *unit, reason error) error {
+	proved := reason == errChecksum || errors.Is(reason, cache.ErrDamaged)
+	if !proved && !cache.Unreadable(reason) {
+		return reason
+	}
 	s.mu.Lock()
 	b := s.held[u]
 	delete(s.held, u)
-	if u.object != nil {
-		s.damaged[u.object.Path] = true
-	}
 	s.mu.Unlock()
-	if b != nil {
-		b.close()
-	}
 	if u.object == nil || b == nil && s.rt.Cache == nil {
 		return errors.New("oci: a temporary file has changed")
 	}
-	s.rt.note("layer of %s in the cache: its checksum is wrong; it is made again", u.object.Path)
-	return s.cas.Remove(s.blobKey(u.object))
-}
-
-// isDamaged reports whether a blob of an object has been dropped.
-func (s *store) isDamaged(u *unit) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.damaged[u.object.Path]
+	return s.shelf.GiveUp(s.blobKey(u.object), blobName(u), reason, proved)
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -287,36 +250,33 @@ func (b *blob) member(p []byte, m member, off int64) ([]byte, error) {
 	return p, nil
 }
 
-// A keeper puts a unit's blob into the store.
+// A keeper keeps a unit's blob: in the cache, in a temporary file, or where it lies in the file of a layer.
 type keeper struct {
-	s    *store
+	s    *blobs
 	u    *unit
-	w    *cas.Writer // nil: the blob is a part of file, from off on
-	file *layout.Blob
-	off  int64
+	w    *cache.Writer // nil: the blob is only a part of file
+	file *layout.Blob  // may be nil
+	off  int64         // in the file
 	meta blobMeta
 }
 
 // keep begins the blob of a unit, which may go into a layer as well.
-func (s *store) keep(u *unit, sum *layerSum) (k *keeper, err error) {
-	k = &keeper{s: s, u: u, meta: blobMeta{Encoding: s.String()}}
-	to, key := s.cas, cas.Key{}
-	if u.object == nil {
-		to = cas.Temporary(s.rt.TempDir)
-	} else {
-		k.meta.Path, k.meta.NARHash, k.meta.NARSize = u.object.Path, u.object.NARHash, u.object.NARSize
-		key = s.blobKey(u.object)
-	}
-	if sum != nil && sum.file != nil && !s.caches(u) {
+func (s *blobs) keep(u *unit, sum *layerSum) *keeper {
+	k := &keeper{s: s, u: u, meta: blobMeta{Encoding: s.String()}}
+	if sum != nil && sum.file != nil {
 		k.file, k.off = sum.file, sum.file.Size()
-		return k, nil
 	}
-	k.w, err = to.Create(key)
-	return k, err
+	switch {
+	case u.object != nil && (k.file == nil || s.shelf.Keeps()):
+		k.w = s.shelf.Create(s.blobKey(u.object), k.file == nil)
+	case k.file == nil:
+		k.w = s.shelf.Temporary()
+	}
+	if u.object != nil {
+		k.meta.Path, k.meta.NARHash, k.meta.NARSize = u.object.Path, u.object.NARHash, u.object.NARSize
+	}
+	return k
 }
-
-// caches reports whether a unit's blob belongs into the cache.
-func (s *store) caches(u *unit) bool { return u.object != nil && s.rt.Cache != nil }
 
 func (k *keeper) add(p *piece) error {
 	k.meta.RawSize += int64(len(p.raw))
@@ -330,33 +290,29 @@ func (k *keeper) add(p *piece) error {
 }
 
 func (k *keeper) commit() error {
-	if k.w == nil {
-		data := io.NewSectionReader(k.file, k.off, k.file.Size()-k.off)
-		k.hold(&blob{k.meta, data, func() error { return nil }})
-		return nil
+	if k.w != nil {
+		meta, err := json.Marshal(&k.meta)
+		if err != nil {
+			return err
+		}
+		e, err := k.w.Commit(meta)
+		if err != nil || k.w.InCache() {
+			return err
+		}
+		if e != nil {
+			k.s.hold(k.u, &blob{k.meta, e.Data})
+			return nil
+		}
 	}
-	meta, err := json.Marshal(&k.meta)
-	if err != nil {
-		return err
-	}
-	w := k.w
-	k.w = nil
-	e, err := w.Commit(meta)
-	if err != nil {
-		return err
-	}
-	if k.s.caches(k.u) {
-		return e.Close()
-	}
-	k.hold(&blob{k.meta, e, e.Close})
+	k.s.hold(k.u, &blob{k.meta, io.NewSectionReader(k.file, k.off, k.file.Size()-k.off)})
 	return nil
 }
 
 // hold keeps a blob that is in no cache.
-func (k *keeper) hold(b *blob) {
-	k.s.mu.Lock()
-	defer k.s.mu.Unlock()
-	k.s.held[k.u] = b
+func (s *blobs) hold(u *unit, b *blob) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held[u] = b
 }
 
 func (k *keeper) discard() {
@@ -366,7 +322,7 @@ func (k *keeper) discard() {
 }
 
 // report tells of n bytes of tar that have become some bytes of a layer.
-func (s *store) report(u *unit, n, written int64) {
+func (s *blobs) report(u *unit, n, written int64) {
 	s.so.Object = "base files"
 	if u.object != nil {
 		s.so.Object = string(u.object.Path)
@@ -380,7 +336,7 @@ func (s *store) report(u *unit, n, written int64) {
 }
 
 // skip reports a layer of which nothing need be read.
-func (s *store) skip(l *Layer) {
+func (s *blobs) skip(l *Layer) {
 	n := int64(0)
 	for _, u := range l.units {
 		n += u.object.NARSize
