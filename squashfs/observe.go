@@ -1,6 +1,10 @@
 package squashfs
 
-import "io/fs"
+import (
+	"io/fs"
+
+	"github.com/nix2img/nix2img/internal/par"
+)
 
 // An observation is one call of an Observer.
 type observation struct {
@@ -19,7 +23,10 @@ func (s *splitter) show(p *piece) {
 	}
 	if enc.observe == nil {
 		enc.observe = make(chan observation, 64)
-		s.observers.Go(func() { enc.verdict <- s.watch(enc) })
+		s.observers.Go(func() {
+			defer par.Recover()
+			enc.verdict <- s.watch(enc)
+		})
 	}
 	if p.buf != nil {
 		s.e.buffers.retain(p.buf)

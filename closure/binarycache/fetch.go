@@ -11,6 +11,7 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/closure/nar"
+	"github.com/nix2img/nix2img/internal/par"
 )
 
 // What may wait in memory, in bytes: of one NAR, and of all that are fetched ahead.
@@ -112,6 +113,7 @@ func (q *fetch) run(j *job) {
 	j.pipe = q.newPipe(j.memory, j.reserved && j.disk > 0)
 	q.streams--
 	q.running.Go(func() {
+		defer par.Recover()
 		d := j.download(q.ctx)
 		defer d.Close()
 		if j.packed {
@@ -154,7 +156,10 @@ func (q *fetch) open(p closure.Path) (*job, io.Reader, error) {
 		return j, u, nil
 	}
 	unpacked := q.newPipe(2*chunkSize, false)
-	q.running.Go(func() { q.buffers.pump(unpacked, u) })
+	q.running.Go(func() {
+		defer par.Recover()
+		q.buffers.pump(unpacked, u)
+	})
 	return j, unpacked, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/internal/par"
 )
 
 // A Source is where closures are looked for: in caches, and in a store on this machine if there is one.
@@ -108,6 +109,7 @@ func (w *walk) visit(p, referrer closure.Path) {
 		return
 	}
 	w.running.Go(func() {
+		defer par.Recover()
 		if err := w.find(p, referrer); err != nil {
 			w.mu.Lock()
 			defer w.mu.Unlock()

@@ -20,10 +20,13 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/nix2img/nix2img/internal/par"
 	"github.com/nix2img/nix2img/internal/tempfile"
 )
 
 func main() {
+	par.OnPanic = exitOfBug
+	defer par.Recover()
 	// Most of what lives long are lists without pointers: to go through them often costs nothing,
 	// and garbage is kept from doubling the memory that they take.
 	if os.Getenv("GOGC") == "" {
@@ -192,6 +195,7 @@ func (a *app) handleSignals() (ctx context.Context, stop func()) {
 	c := make(chan os.Signal, 2)
 	signal.Notify(c, signals...)
 	go func() {
+		defer par.Recover()
 		select {
 		case <-c:
 		case <-ctx.Done():

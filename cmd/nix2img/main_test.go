@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -37,7 +38,23 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"nix2img": main})
+	testscript.Main(m, map[string]func(){
+		"nix2img": main,
+		// a nix2img that panics, on one goroutine or another, when it needs a network
+		"nix2img-bug": func() {
+			http.DefaultTransport = buggyTransport{}
+			main()
+		},
+	})
+}
+
+type buggyTransport struct{}
+
+func (buggyTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if path.Base(r.URL.Path) != "nix-cache-info" {
+		panic("no\x1bsuch road")
+	}
+	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
 }
 
 // TestScript runs the scripts in testdata/script.
@@ -123,9 +140,9 @@ func TestScript(t *testing.T) {
 			"mklayout": func(ts *testscript.TestScript, neg bool, args []string) {
 				img, err := random.Image(100_000, 3)
 				ts.Check(err)
-				path, err := layout.Write(ts.MkAbs(args[0]), empty.Index)
+				made, err := layout.Write(ts.MkAbs(args[0]), empty.Index)
 				ts.Check(err)
-				ts.Check(path.AppendImage(img))
+				ts.Check(made.AppendImage(img))
 			},
 			"validate": func(ts *testscript.TestScript, neg bool, args []string) {
 				index, err := layout.ImageIndexFromPath(ts.MkAbs(args[0]))

@@ -385,6 +385,7 @@ type watch struct {
 func newWatch(p closure.Path, o closure.Observer) *watch {
 	w := &watch{make(chan *piece, 2), make(chan error, 1)}
 	go func() {
+		defer par.Recover()
 		r := &pieceReader{pieces: w.pieces}
 		err := showTar(r, p, o)
 		r.rest()
@@ -445,6 +446,7 @@ type hasher struct {
 func newHasher(h hash.Hash, n int64) *hasher {
 	s := &hasher{hash: h, n: n, work: make(chan func(), 4)}
 	s.ended.Go(func() {
+		defer par.Recover()
 		for f := range s.work {
 			f()
 		}

@@ -59,6 +59,7 @@ func (s *blobs) prove(ctx context.Context, u *unit, b *blob) error {
 	r, w := io.Pipe()
 	written := make(chan struct{})
 	go func() {
+		defer par.Recover()
 		defer close(written)
 		src := &source{files: files, root: u.root, name: u.name}
 		err := writeTar(ctx, io.MultiWriter(entries, w), src, func(string, fs.FileInfo, string) {})

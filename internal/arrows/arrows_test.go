@@ -202,3 +202,47 @@ func TestLibrariesDependOnNothingButTheirArguments(t *testing.T) {
 		}
 	}
 }
+
+// A panic that nobody recovers ends the program as it is, with its temporary files left behind.
+func TestGoroutinesRecover(t *testing.T) {
+	for pkg, files := range sources(t) {
+		if isFree(pkg) && !strings.HasPrefix(pkg, "cmd/") {
+			continue
+		}
+		for _, f := range files {
+			ast.Inspect(f, func(n ast.Node) bool {
+				var started ast.Expr
+				switch n := n.(type) {
+				case *ast.GoStmt:
+					started = n.Call.Fun
+				case *ast.CallExpr:
+					if sel, ok := n.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == "Go" && len(n.Args) == 1 {
+						started = n.Args[0]
+					}
+				}
+				if started != nil && !beginsWithRecover(started) {
+					t.Errorf("%s: a goroutine does not begin with defer par.Recover()", pkg)
+				}
+				return true
+			})
+		}
+	}
+}
+
+func beginsWithRecover(f ast.Expr) bool {
+	lit, ok := f.(*ast.FuncLit)
+	if !ok || len(lit.Body.List) == 0 {
+		return false
+	}
+	first, ok := lit.Body.List[0].(*ast.DeferStmt)
+	if !ok {
+		return false
+	}
+	switch fun := first.Call.Fun.(type) {
+	case *ast.SelectorExpr:
+		return fun.Sel.Name == "Recover"
+	case *ast.Ident:
+		return fun.Name == "Recover" // in par itself
+	}
+	return false
+}

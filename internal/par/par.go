@@ -60,6 +60,7 @@ func Map[In, Out any](
 		order := make(chan chan result[Out], window)
 
 		running.Go(func() {
+			defer Recover()
 			defer close(order)
 			defer close(jobs)
 			next, started := 0, 0
@@ -80,6 +81,7 @@ func Map[In, Out any](
 				if started < workers {
 					started++
 					running.Go(func() {
+						defer Recover()
 						for j := range jobs {
 							if err := ctx.Err(); err != nil {
 								j.done <- result[Out]{err: err}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/nix2img/nix2img/internal/par"
 	"github.com/nix2img/nix2img/internal/tempfile"
 )
 
@@ -97,6 +98,7 @@ func (b *Blob) Size() int64 { return b.size }
 func (b *Blob) Seal() {
 	if b != nil {
 		go func() {
+			defer par.Recover()
 			b.err = b.f.Sync()
 			close(b.sealed)
 		}()
