@@ -57,8 +57,9 @@ type Config struct {
 	// Labels are for people and tools that look at the image.
 	Labels map[string]string `json:"labels,omitempty"`
 	// Arch is Go's name of the CPU architecture. Empty means that of the closure's programs.
-	// It is an error if there are programs in the bin folders, and all of them are for others.
 	Arch string `json:"-"`
+	// CheckArch makes it an error if there are programs in the bin folders, and none of them is for Arch.
+	CheckArch bool `json:"-"`
 	// Created is the image's time of creation, in whole seconds.
 	// The zero value means one second after the epoch.
 	Created time.Time `json:"created"`

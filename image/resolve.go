@@ -224,7 +224,7 @@ func (r *Resolved) resolveArch(ctx context.Context, entry *elf.File, programs []
 		}
 	}
 	slices.Sort(others.names)
-	if same == 0 && len(others.names) > 0 && r.image.Config.Arch != "" {
+	if same == 0 && len(others.names) > 0 && r.Config.CheckArch {
 		return &ConfigError{"Arch", r.Arch, "the programs in bin folders are for " + strings.Join(others.names, ", ")}
 	}
 	if len(others.names) > 0 {

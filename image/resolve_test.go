@@ -95,7 +95,7 @@ func TestArchOfOtherProgramsIsNote(t *testing.T) {
 }
 
 func TestArchOfNoProgramIsRefused(t *testing.T) {
-	_, err := (&image.Image{Closure: closureOf(pythonFiles, python), Config: image.Config{Arch: "arm64"}}).Resolve(t.Context(), nil)
+	_, err := (&image.Image{Closure: closureOf(pythonFiles, python), Config: image.Config{Arch: "arm64", CheckArch: true}}).Resolve(t.Context(), nil)
 	if e, ok := errors.AsType[*image.ConfigError](err); !ok || e.Field != "Arch" || !strings.Contains(e.Reason, "amd64") {
 		t.Errorf("%v", err)
 	}

@@ -450,7 +450,7 @@ func (b *builder) options() (*squashfs.Options, *image.Config, error) {
 			return nil, nil, err
 		}
 	}
-	config := &image.Config{Env: b.env, WorkingDir: b.workdir, Arch: b.arch}
+	config := &image.Config{Env: b.env, WorkingDir: b.workdir, Arch: b.arch, CheckArch: b.platform != ""}
 	if b.created != "" {
 		if config.Created, err = parseTime(b.created); err != nil {
 			return nil, nil, usagef("--created: %w", err)

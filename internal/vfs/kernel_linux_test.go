@@ -45,6 +45,9 @@ func kernelLookup(root int, name string, follow bool) (string, error) {
 		how.Flags |= unix.O_NOFOLLOW
 	}
 	fd, err := unix.Openat2(root, name, how)
+	for err == unix.EAGAIN { // somebody has renamed something meanwhile, anywhere: openat2(2)
+		fd, err = unix.Openat2(root, name, how)
+	}
 	if err != nil {
 		return "", err
 	}
