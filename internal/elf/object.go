@@ -21,6 +21,7 @@ type Object struct {
 	RPath    string   // directories separated by colons: DT_RPATH
 	RunPath  string   // likewise: DT_RUNPATH
 	Versions []string // of symbols that are needed, such as "GLIBC_2.34"; sorted
+	Defines  []string // versions of symbols that it has itself; sorted
 }
 
 // Section is a part of a file that has a name.
@@ -50,6 +51,8 @@ const (
 	tagSoname     = 14
 	tagRPath      = 15
 	tagRunPath    = 29
+	tagVerdef     = 0x6ffffffc // address
+	tagVerdefNum  = 0x6ffffffd
 	tagVerneed    = 0x6ffffffe // address
 	tagVerneedNum = 0x6fffffff
 )
@@ -190,7 +193,7 @@ func (o *Object) readDynamic(r io.ReaderAt, dynamic segment, segments []segment)
 		switch tag {
 		case tagNeeded:
 			needed = append(needed, v)
-		case tagStrings, tagSoname, tagRPath, tagRunPath, tagVerneed, tagVerneedNum:
+		case tagStrings, tagSoname, tagRPath, tagRunPath, tagVerdef, tagVerdefNum, tagVerneed, tagVerneedNum:
 			values[tag] = v
 		}
 	}
@@ -229,11 +232,15 @@ func (o *Object) readDynamic(r io.ReaderAt, dynamic segment, segments []segment)
 			*field = s
 		}
 	}
-	at, ok := fileOffset(segments, values[tagVerneed])
-	if !ok {
-		return nil
+	if at, ok := fileOffset(segments, values[tagVerneed]); ok {
+		if err := o.readVersions(r, at, values[tagVerneedNum], str); err != nil {
+			return err
+		}
 	}
-	return o.readVersions(r, at, values[tagVerneedNum], str)
+	if at, ok := fileOffset(segments, values[tagVerdef]); ok {
+		return o.readDefinitions(r, at, values[tagVerdefNum], str)
+	}
+	return nil
 }
 
 // readVersions reads a list of libraries, each with a list of versions.
@@ -271,6 +278,36 @@ func (o *Object) readVersions(r io.ReaderAt, at, count uint64, str func(uint64) 
 	}
 	slices.Sort(o.Versions)
 	o.Versions = slices.Compact(o.Versions)
+	return nil
+}
+
+// readDefinitions reads a list of versions, each with a list of names, of which the first is its own.
+// The first version, with the flag 1, has the name of the file. The layout is from the same place.
+func (o *Object) readDefinitions(r io.ReaderAt, at, count uint64, str func(uint64) (string, error)) error {
+	var b [20]byte
+	for count = min(count, maxVersions); count > 0; count-- {
+		if err := readFull(r, b[:], at); err != nil {
+			return fmt.Errorf("elf: read versions: %w", err)
+		}
+		base := o.Order.Uint16(b[2:])&1 != 0
+		aux, next := uint64(o.Order.Uint32(b[12:])), uint64(o.Order.Uint32(b[16:]))
+		if !base {
+			if err := readFull(r, b[:4], at+aux); err != nil {
+				return fmt.Errorf("elf: read versions: %w", err)
+			}
+			s, err := str(uint64(o.Order.Uint32(b[:])))
+			if err != nil {
+				return err
+			}
+			o.Defines = append(o.Defines, s)
+		}
+		if next == 0 {
+			break
+		}
+		at += next
+	}
+	slices.Sort(o.Defines)
+	o.Defines = slices.Compact(o.Defines)
 	return nil
 }
 

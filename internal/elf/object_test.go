@@ -19,6 +19,7 @@ var full = elftest.Object{
 	RPath:    "$ORIGIN/../lib",
 	RunPath:  "/run/opengl-driver/lib:/nix/store/x",
 	Versions: []string{"GLIBC_2.34", "GLIBC_2.2.5"},
+	Defines:  []string{"LIB_2", "LIB_1.1"},
 	Sections: []elftest.Section{
 		{Name: ".rodata", Flags: elf.SectionAlloc, Data: []byte("hello")},
 		{Name: ".a-name-that-is-longer-than-anybody-would-want-a-name-of-a-section-to-be", Data: make([]byte, 8)},
@@ -39,6 +40,9 @@ func TestReadObject(t *testing.T) {
 	}
 	if !slices.Equal(o.Versions, []string{"GLIBC_2.2.5", "GLIBC_2.34"}) {
 		t.Errorf("versions: %q", o.Versions)
+	}
+	if !slices.Equal(o.Defines, []string{"LIB_1.1", "LIB_2"}) {
+		t.Errorf("versions of its own: %q", o.Defines)
 	}
 	if len(o.Sections) != 4 {
 		t.Fatalf("sections: %+v", o.Sections)
@@ -100,7 +104,7 @@ func FuzzReadObject(f *testing.F) {
 			return
 		}
 		size := 0
-		for _, s := range slices.Concat(o.Needed, o.Versions) {
+		for _, s := range slices.Concat(o.Needed, o.Versions, o.Defines) {
 			size += len(s)
 		}
 		if size > 300<<10 {

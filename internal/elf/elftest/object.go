@@ -17,6 +17,7 @@ type Object struct {
 	RPath    string
 	RunPath  string
 	Versions []string // needed of libc.so.6
+	Defines  []string // versions of its own symbols
 	Sections []Section
 	// NoSections leaves out the section headers, as sstrip does.
 	NoSections bool
@@ -64,6 +65,25 @@ func (o *Object) Bytes() []byte {
 			verneed = le.AppendUint32(le.AppendUint32(verneed, uint32(str(s))), next)
 		}
 	}
+	var verdef []byte
+	for i, s := range append([]string{o.Soname}, o.Defines...) {
+		if len(o.Defines) == 0 {
+			break
+		}
+		base, next := uint16(0), uint32(28)
+		if i == 0 {
+			base = 1
+		}
+		if i == len(o.Defines) {
+			next = 0
+		}
+		for _, v := range []uint16{1, base, uint16(i + 1), 1} { // version, flags, index, names
+			verdef = le.AppendUint16(verdef, v)
+		}
+		for _, v := range []uint32{0, 20, next, uint32(str(s)), 0} { // hash, where the names are, the next; name, the next
+			verdef = le.AppendUint32(verdef, v)
+		}
+	}
 
 	const header, entry = 64, 56
 	segments := 2
@@ -82,6 +102,10 @@ func (o *Object) Bytes() []byte {
 	if verneed != nil {
 		tag(0x6ffffffe, uint64(put(verneed, 8)))
 		tag(0x6fffffff, 1)
+	}
+	if verdef != nil {
+		tag(0x6ffffffc, uint64(put(verdef, 8)))
+		tag(0x6ffffffd, uint64(len(o.Defines)+1))
 	}
 	tag(0, 0)
 	dynamicAt := put(dynamic, 8)
