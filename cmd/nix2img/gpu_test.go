@@ -19,11 +19,14 @@ import (
 
 const gpuStore = "/nix/store/0000000000000000000000000000000"
 
-// gpuObjects are the objects of a store: the references and files of each.
-var gpuObjects = []struct {
-	name, references string
+// testObject is an object of a store for a test.
+type testObject struct {
+	name, references string // references are the first letters of names
 	files            map[string][]byte
-}{
+}
+
+// gpuObjects are the objects of a store.
+var gpuObjects = []testObject{
 	{"a-cuda_cudart-12.4.127", "", map[string][]byte{
 		"lib/libcudart.so.12.4.127": gputest.Library(elftest.Object{Soname: "libcudart.so.12", RunPath: "/run/opengl-driver/lib"}, nil, "libcuda.so.1"),
 	}},
@@ -53,13 +56,14 @@ func TestGPUScript(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("STORE", gpuStore)
 			env.Setenv("XDG_CACHE_HOME", env.WorkDir+"/caches")
-			return makeGPUStore(env.WorkDir + "/store")
+			return makeTestStore(env.WorkDir+"/store", gpuObjects)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"code": checkCode},
 	})
 }
 
-func makeGPUStore(dir string) error {
+// makeTestStore makes objects in a directory, and beside them path-info.json with their metadata.
+func makeTestStore(dir string, objects []testObject) error {
 	type info struct {
 		Path       closure.Path   `json:"path"`
 		NARHash    string         `json:"narHash"`
@@ -68,7 +72,7 @@ func makeGPUStore(dir string) error {
 	}
 	var infos []info
 	paths := make(map[string]closure.Path)
-	for _, o := range gpuObjects {
+	for _, o := range objects {
 		i := info{Path: closure.Path(gpuStore + o.name), References: []closure.Path{}}
 		paths[o.name[:1]] = i.Path
 		for ref := range strings.FieldsSeq(o.references) {

@@ -128,7 +128,7 @@ on any machine and with any number of jobs.`,
 		return a.startProfile()
 	}
 	root.AddCommand(
-		newBuild(a), newWarm(a), newCache(a), newPush(a), newPull(a), newLayers(a), newClosure(a), newWhy(a), newGPU(a),
+		newBuild(a), newWarm(a), newCache(a), newPush(a), newPull(a), newLayers(a), newClosure(a), newWhy(a), newGPU(a), newNet(a),
 		newInspect(a), newList(a), newCat(a), newExtract(a), newVersion(a),
 	)
 	watch(root)

@@ -56,8 +56,8 @@ var needs = []struct {
 	{"push", closureFlags + " " + buildFlags, (*given).toRegistry, "is for store paths; a SIF is an image already"},
 	{"pull", "arch", (*given).toRegistry, "is for OCI images; a SIF is fetched as it is"},
 
-	{"gpu", closureFlags + " cache no-cache", not((*given).image), "is for closures, and what is to be looked at is an image"},
-	{"gpu inspect", "arch", (*given).ociImage, "chooses an OCI image from several, and there are none"},
+	{"gpu net", closureFlags + " cache no-cache", not((*given).image), "is for closures, and what is to be looked at is an image"},
+	{"gpu net inspect", "arch", (*given).ociImage, "chooses an OCI image from several, and there are none"},
 	{"inspect", "authfile insecure", (*given).reference, "is for images in registries"},
 	{"ls", "xattrs", not((*given).ociImage), "is for SIF and squashfs: layers of OCI images are listed without"},
 	{"build push gpu", "partition", hasAny("site"), "is for --site, which says what the partitions are"},

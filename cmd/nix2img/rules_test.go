@@ -24,6 +24,7 @@ var free = map[string]string{
 	"pull":         "output authfile insecure json",
 	"layers":       "layers layers-file previous json",
 	"gpu":          "jobs json",
+	"net":          "fabric host-lib jobs json",
 	"inspect":      "json",
 	"ls":           "recursive",
 	"extract":      "exact",

@@ -31,8 +31,9 @@ var arrows = map[string][]string{
 
 	"squashfs": {"internal/codec", "internal/par", "internal/reflink", "internal/vfs"},
 
-	"image":        {"closure", "image/cache", "image/gpu", "image/inspect", "internal/elf", "internal/vfs"},
+	"image":        {"closure", "image/cache", "image/gpu", "image/inspect", "image/net", "internal/elf", "internal/vfs"},
 	"image/gpu":    {"image/inspect", "internal/elf", "github.com/klauspost/compress/zstd"},
+	"image/net":    {"image/inspect", "internal/elf", "internal/loader"},
 	"image/squash": {"internal/ctxio", "image", "image/cache", "image/gpu", "image/inspect", "squashfs", "closure", "closure/narhash"},
 	"image/oci": {
 		"internal/ctxio",
@@ -68,6 +69,7 @@ var arrows = map[string][]string{
 	"internal/reflink":  {"golang.org/x/sys/unix"},
 	"internal/regular":  {},
 	"internal/elf":      {},
+	"internal/loader":   {},
 	"internal/cas":      {"internal/tempfile", "golang.org/x/sys/unix"},
 	"internal/tempfile": {"golang.org/x/sys/unix"},
 	"internal/codec": {
