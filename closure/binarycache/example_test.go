@@ -33,14 +33,11 @@ func ExampleSource() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	trusted, err := binarycache.ParsePublicKey(key)
+	trust, err := binarycache.ParseTrust(key)
 	if err != nil {
 		log.Fatal(err)
 	}
-	source := &binarycache.Source{
-		Caches: []*binarycache.Cache{cache},
-		Trust:  binarycache.Trust{Keys: []binarycache.PublicKey{trusted}},
-	}
+	source := &binarycache.Source{Caches: []*binarycache.Cache{cache}, Trust: trust}
 	c, err := source.Closure(ctx, root)
 	if err != nil {
 		log.Fatal(err)

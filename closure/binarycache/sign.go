@@ -64,6 +64,18 @@ type Trust struct {
 	All bool
 }
 
+// ParseTrust returns the trust in the owners of public keys: see [ParsePublicKey].
+func ParseTrust(keys ...string) (t Trust, err error) {
+	for _, text := range keys {
+		key, err := ParsePublicKey(text)
+		if err != nil {
+			return Trust{}, err
+		}
+		t.Keys = append(t.Keys, key)
+	}
+	return t, nil
+}
+
 // A SignatureError says why an object cannot be trusted.
 type SignatureError struct{ Reason string }
 

@@ -35,6 +35,7 @@ func TestNilAndZeroValues(t *testing.T) {
 				}
 			}
 		},
+		"ParseTrust":          func() { binarycache.ParseTrust(); binarycache.ParseTrust("") },
 		"ParseInfo":           func() { binarycache.ParseInfo(nil) },
 		"ParseNARInfo":        func() { binarycache.ParseNARInfo("", nil) },
 		"ParseNetrc":          func() { binarycache.ParseNetrc("") },

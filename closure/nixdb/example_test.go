@@ -2,38 +2,31 @@ package nixdb_test
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"log"
 	"os"
-	"path/filepath"
 
+	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/closure/nixdb"
+	"github.com/nix2img/nix2img/closure/nixdb/nixdbtest"
 )
 
 // exampleStore makes the database of a store with two objects.
 func exampleStore() (root string) {
-	root, err := os.MkdirTemp("", "nixdb-example-")
+	glibc := closure.Object{Path: "/nix/store/51d7zihi0w7xgjsjs7q3r8g29blbl3wb-glibc-2.36", NARSize: 12794400}
+	glibc.NARHash, _ = closure.ParseHash("sha256:e7df6ca7077ea0356b3487590f7ecf751109297b1de4f32ceba9596d43fe77fd")
+	glibc.References = []closure.Path{glibc.Path}
+	hello := closure.Object{Path: "/nix/store/713340nl6bnvj6x2y5744vn22rdvir17-hello-2.10", NARSize: 165744}
+	hello.NARHash, _ = closure.ParseHash("sha256:33f0a5a0fa6323dbd72242394e3ba6e579ac9ff52888b1cb16e0cef617f91554")
+	hello.References = []closure.Path{glibc.Path}
+	c, err := closure.New(nil, []closure.Object{glibc, hello})
 	if err != nil {
 		log.Fatal(err)
 	}
-	dir := filepath.Join(root, "nix/var/nix/db")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if root, err = os.MkdirTemp("", "nixdb-example-"); err != nil {
 		log.Fatal(err)
 	}
-	db, err := sql.Open("sqlite", filepath.Join(dir, "db.sqlite"))
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer db.Close()
-	if _, err := db.Exec(schema + `
-		INSERT INTO ValidPaths (id, path, hash, registrationTime, narSize) VALUES
-			(1, '/nix/store/51d7zihi0w7xgjsjs7q3r8g29blbl3wb-glibc-2.36',
-				'sha256:e7df6ca7077ea0356b3487590f7ecf751109297b1de4f32ceba9596d43fe77fd', 1, 12794400),
-			(2, '/nix/store/713340nl6bnvj6x2y5744vn22rdvir17-hello-2.10',
-				'sha256:33f0a5a0fa6323dbd72242394e3ba6e579ac9ff52888b1cb16e0cef617f91554', 1, 165744);
-		INSERT INTO Refs VALUES (1, 1), (2, 1);
-	`); err != nil {
+	if err := nixdbtest.Write(root, c); err != nil {
 		log.Fatal(err)
 	}
 	return root

@@ -14,35 +14,10 @@ import (
 	"syscall"
 	"testing"
 
-	_ "modernc.org/sqlite"
-
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/closure/nixdb"
+	"github.com/nix2img/nix2img/closure/nixdb/nixdbtest"
 )
-
-// schema is that of a store's database, as far as closures are concerned.
-const schema = `
-CREATE TABLE ValidPaths (
-	id integer primary key autoincrement not null,
-	path text unique not null,
-	hash text not null,
-	registrationTime integer not null,
-	deriver text,
-	narSize integer,
-	ultimate integer,
-	sigs text,
-	ca text
-);
-CREATE TABLE Refs (
-	referrer integer not null,
-	reference integer not null,
-	primary key (referrer, reference),
-	foreign key (referrer) references ValidPaths(id) on delete cascade,
-	foreign key (reference) references ValidPaths(id) on delete restrict
-);
-CREATE INDEX IndexReferrer ON Refs(referrer);
-CREATE INDEX IndexReference ON Refs(reference);
-`
 
 func path(name string) closure.Path {
 	return closure.Path("/nix/store/" + strings.Repeat("0", 32) + "-" + name)
@@ -59,7 +34,7 @@ func create(t *testing.T, dir, journalMode string) *sql.DB {
 	t.Cleanup(func() { db.Close() })
 	execute(t, db, "PRAGMA journal_mode="+journalMode)
 	execute(t, db, "PRAGMA wal_autocheckpoint=0")
-	execute(t, db, schema)
+	execute(t, db, nixdbtest.Schema)
 	return db
 }
 

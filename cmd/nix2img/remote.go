@@ -217,19 +217,16 @@ func (r *remote) readNetrc(conf *nixConf, u *ui) (binarycache.Netrc, error) {
 	return login, nil
 }
 
-func (r *remote) trust(conf *nixConf) (t binarycache.Trust, err error) {
-	t.All = r.noSigs
+func (r *remote) trust(conf *nixConf) (binarycache.Trust, error) {
 	keys := conf.keys
 	if r.keys != "" {
 		keys = strings.Fields(r.keys)
 	}
-	for _, text := range keys {
-		key, err := binarycache.ParsePublicKey(text)
-		if err != nil {
-			return t, usagef("--trusted-public-keys: %w", err)
-		}
-		t.Keys = append(t.Keys, key)
+	t, err := binarycache.ParseTrust(keys...)
+	if err != nil {
+		return t, usagef("--trusted-public-keys: %w", err)
 	}
+	t.All = r.noSigs
 	return t, nil
 }
 

@@ -1,11 +1,12 @@
-// Closure2sif writes the closure of a store path as a SIF.
+// Closure2sif writes the closure of a store path as a SIF. The store is "/", or the directory below which nix/store lies.
 //
-//	go run ./examples/closure2sif ./result result.sif
+//	go run ./examples/closure2sif / ./result result.sif
 package main
 
 import (
 	"context"
 	"fmt"
+	"log"
 	"os"
 	"os/signal"
 
@@ -15,32 +16,22 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: closure2sif STORE-PATH OUTPUT")
-		os.Exit(2)
+	log.SetFlags(0)
+	if len(os.Args) != 4 {
+		log.Fatal("usage: closure2sif STORE STORE-PATH OUTPUT")
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, os.Args[1], os.Args[2]); err != nil {
-		fmt.Fprintln(os.Stderr, "closure2sif:", err)
-		os.Exit(1)
-	}
+	store := must(nixdb.OpenStore(os.Args[1]))
+	defer store.Close()
+	c := must(store.Closure(ctx, os.Args[2]))
+	result := must(sif.WriteFile(ctx, os.Args[3], &image.Image{Closure: c}, nil, nil))
+	fmt.Println(result.ID)
 }
 
-func run(ctx context.Context, arg, name string) error {
-	store, err := nixdb.OpenStore("")
+func must[T any](v T, err error) T {
 	if err != nil {
-		return err
+		log.Fatal(err)
 	}
-	defer store.Close()
-	c, err := store.Closure(ctx, arg)
-	if err != nil {
-		return err
-	}
-	result, err := sif.WriteFile(ctx, name, &image.Image{Closure: c}, nil, nil)
-	if err != nil {
-		return err
-	}
-	fmt.Println(result.ID)
-	return nil
+	return v
 }

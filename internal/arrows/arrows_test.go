@@ -81,7 +81,7 @@ var arrows = map[string][]string{
 }
 
 // Packages that are not libraries, and may import what they like.
-var free = []string{"cmd/", "examples/", "internal/arrows", "internal/floor", "internal/foreign", "internal/synth", "internal/zerotest", "internal/elf/elftest", "image/gpu/gputest", "image/inspect/inspecttest", "closure/binarycache/cachetest", "image/oci/registry/registrytest", "testdata/"}
+var free = []string{"cmd/", "examples/", "internal/arrows", "internal/floor", "internal/foreign", "internal/synth", "internal/zerotest", "internal/elf/elftest", "image/gpu/gputest", "image/inspect/inspecttest", "closure/binarycache/cachetest", "closure/nixdb/nixdbtest", "image/oci/registry/registrytest", "testdata/"}
 
 // exceptions are uses of what is forbidden that never reach the bytes of an image:
 // names of temporary files are random and have that of the machine, and a cache is relied on if it belongs to its user.
