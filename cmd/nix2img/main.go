@@ -129,7 +129,7 @@ on any machine and with any number of jobs.`,
 	}
 	root.AddCommand(
 		newBuild(a), newWarm(a), newCache(a), newPush(a), newPull(a), newLayers(a), newClosure(a), newWhy(a), newGPU(a), newNet(a),
-		newInspect(a), newList(a), newCat(a), newExtract(a), newVersion(a),
+		newInspect(a), newList(a), newCat(a), newExtract(a), newDoctor(a), newVersion(a),
 	)
 	watch(root)
 	// cobra's own commands take any arguments.
