@@ -134,7 +134,9 @@ func TestShellsFindTheDriver(t *testing.T) {
 		text := c.text(t) + "printf %s \"${LD_LIBRARY_PATH--}\"\n" +
 			"set | while read -r line; do case $line in __n2i*) echo left: \"$line\";; esac; done\n"
 		var pairs []string
-		for _, dir := range []string{"/.singularity.d", "/.nix2img", "/usr/lib", "/run/opengl-driver", "/proc/driver"} {
+		for _, dir := range []string{
+			"/.singularity.d", "/.nix2img", "/usr/lib", "/usr/local/nvidia", "/usr/share", "/run/opengl-driver", "/proc/driver", "/nix/store", "/opt/rocm", "/odd", "/etc",
+		} {
 			pairs = append(pairs, dir, root+dir)
 		}
 		text = strings.NewReplacer(pairs...).Replace(text)

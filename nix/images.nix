@@ -232,7 +232,11 @@ let
         }
         // lib.optionalAttrs (args.for != [ ]) {
           gpuVerdict = runCommand "${name}-gpu-verdict" local ''
-            nix2img gpu ${sh (gpuFlags args)} ${source} | tee "$out"
+            nix2img gpu ${sh (gpuFlags args)} ${source} >"$out" || {
+              status=$?
+              cat "$out" >&2
+              exit $status
+            }
           '';
         };
         gpuChecks = lib.mapAttrs (check: run "gpu-check-${check}" [ "cuda" ]) args.gpuChecks;

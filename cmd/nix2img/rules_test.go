@@ -23,6 +23,7 @@ var free = map[string]string{
 	"push":         "mount-from oci authfile insecure json",
 	"pull":         "output authfile insecure json",
 	"layers":       "layers layers-file previous json",
+	"doctor":       "cache json",
 	"gpu":          "jobs json",
 	"net":          "fabric host-lib jobs json",
 	"inspect":      "json",
