@@ -1,20 +1,16 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/cache"
 	"github.com/nix2img/nix2img/image/oci"
@@ -183,11 +179,12 @@ func (c *caching) close(u *ui) {
 }
 
 func newCache(a *app) *cobra.Command {
-	c := &caching{size: "0"}
+	c := &cacheCommand{app: a, caching: caching{size: "0"}}
 	cmd := &cobra.Command{
 		Use:   "cache",
-		Short: "Look at the cache of compressed store paths, check it, or make it smaller",
-		Long: `The cache keeps every store path as it was compressed, for each compression that was used.
+		Short: "Look at the cache, check it, or make it smaller",
+		Long: `The cache keeps store paths as they were compressed, for each compression that was used,
+and what was found out about them. Builds of SIFs, squashfs and OCI images share it.
 A path is found by the hash of its contents, so the cache never goes stale;
 it can be removed at any time.`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -195,41 +192,57 @@ it can be removed at any time.`,
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
-	c.addDirFlag(cmd.PersistentFlags())
-	cmd.PersistentFlags().BoolVar(&c.trust, "trust-cache", false, "take a cache that others can write to")
-	open := func() error {
-		if err := c.openOwn(a.ui); err != nil {
-			return err
-		}
-		if c.cache == nil {
-			return errors.New("there is no cache")
-		}
-		return nil
-	}
+	c.caching.addDirFlag(cmd.PersistentFlags())
+	cmd.PersistentFlags().BoolVar(&c.caching.trust, "trust-cache", false, "take a cache that others can write to")
+	cmd.AddCommand(c.newInfo(), c.newPrune(), c.newVerify())
+	return cmd
+}
 
+// cacheCommand is one run of "nix2img cache".
+type cacheCommand struct {
+	*app
+	caching caching
+}
+
+// open opens the cache, which must exist.
+func (c *cacheCommand) open() (*cache.Cache, error) {
+	if err := c.caching.openOwn(c.ui); err != nil {
+		return nil, err
+	}
+	if c.caching.cache == nil {
+		return nil, errors.New("there is no cache")
+	}
+	return c.caching.cache, nil
+}
+
+func (c *cacheCommand) newInfo() *cobra.Command {
 	asJSON := false
-	info := &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "info",
 		Short: "Say where the cache is and how large",
 		Args:  exactArgs(0, "none"),
 		RunE: func(*cobra.Command, []string) error {
-			if err := open(); err != nil {
+			opened, err := c.open()
+			if err != nil {
 				return err
 			}
-			i, err := c.cache.Info()
+			i, err := opened.Info()
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				return writeJSON(a.ui.stdout, i, "")
+				return writeJSON(c.ui.stdout, i, "")
 			}
-			return a.ui.resultf("%s: %s, %s\n", i.Dir, plural(i.Entries, "entry"), formatSize(i.Size))
+			return c.ui.resultf("%s: %s, %s\n", i.Dir, plural(i.Entries, "entry"), formatSize(i.Size))
 		},
 	}
-	info.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	return cmd
+}
 
+func (c *cacheCommand) newPrune() *cobra.Command {
 	keep, all := "", false
-	prune := &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "prune --keep SIZE|--all",
 		Short: "Remove what has not been used for the longest time",
 		Example: `  nix2img cache prune --keep 10G
@@ -239,37 +252,46 @@ it can be removed at any time.`,
 			if (keep == "") != all {
 				return withHint(usagef("cache prune: want either --keep or --all"), "--keep SIZE keeps what was used last, --all removes everything")
 			}
-			limit := int64(0)
-			if keep != "" {
-				var err error
-				if limit, err = parseSize(keep); err != nil {
-					return usagef("--keep: %w", err)
-				}
-			}
-			if err := open(); err != nil {
-				return err
-			}
-			removed, err := c.cache.Prune(limit)
+			return c.prune(keep)
+		},
+	}
+	cmd.Flags().StringVar(&keep, "keep", "", "keep `SIZE` of what was used last")
+	cmd.Flags().BoolVar(&all, "all", false, "remove everything")
+	return cmd
+}
+
+// prune removes what goes beyond a size; empty means everything.
+func (c *cacheCommand) prune(keep string) (err error) {
+	limit := int64(0)
+	if keep != "" {
+		if limit, err = parseSize(keep); err != nil {
+			return usagef("--keep: %w", err)
+		}
+	}
+	opened, err := c.open()
+	if err != nil {
+		return err
+	}
+	removed, err := opened.Prune(limit)
+	if err != nil {
+		return err
+	}
+	return c.ui.resultf("removed %s, %s\n", plural(removed.Entries, "entry"), formatSize(removed.Size))
+}
+
+func (c *cacheCommand) newVerify() *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify",
+		Short: "Decode everything, compare it with its NAR hash, and remove what differs",
+		Args:  exactArgs(0, "none"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opened, err := c.open()
 			if err != nil {
 				return err
 			}
-			return a.ui.resultf("removed %s, %s\n", plural(removed.Entries, "entry"), formatSize(removed.Size))
-		},
-	}
-	prune.Flags().StringVar(&keep, "keep", "", "keep `SIZE` of what was used last")
-	prune.Flags().BoolVar(&all, "all", false, "remove everything")
-
-	verify := &cobra.Command{
-		Use:   "verify",
-		Short: "Decode everything and compare it with its NAR hash",
-		Args:  exactArgs(0, "none"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := open(); err != nil {
-				return err
-			}
 			kinds := []cache.Kind{squash.Kind(), oci.Kind()}
-			done, err := c.cache.Verify(cmd.Context(), kinds, image.Inspectors(), func(k cache.Key, reason error) {
-				a.ui.infof("removed %s %x: %v", k.Kind, k.Sum, reason)
+			done, err := opened.Verify(cmd.Context(), kinds, image.Inspectors(), func(k cache.Key, reason error) {
+				c.ui.infof("removed %s %x: %v", k.Kind, k.Sum, reason)
 			})
 			if err != nil {
 				return err
@@ -277,11 +299,9 @@ it can be removed at any time.`,
 			if done.Removed > 0 {
 				return &verifyError{fmt.Errorf("cache: %d of %d entries were damaged, and have been removed", done.Removed, done.Checked)}
 			}
-			return a.ui.resultf("%d entries are what they should be\n", done.Checked)
+			return c.ui.resultf("%d entries are what they should be\n", done.Checked)
 		},
 	}
-	cmd.AddCommand(info, prune, verify)
-	return cmd
 }
 
 // verifyError is about contents that are not what they should be.
@@ -289,132 +309,3 @@ type verifyError struct{ err error }
 
 func (e *verifyError) Error() string { return e.err.Error() }
 func (e *verifyError) Unwrap() error { return e.err }
-
-// warmer is one run of "nix2img warm".
-type warmer struct {
-	*app
-	source  source
-	encode  encoding
-	caching caching
-	shard   string
-	oci     bool
-	layers  layeringFlags
-}
-
-func newWarm(a *app) *cobra.Command {
-	w := &warmer{app: a}
-	cmd := &cobra.Command{
-		Use:   "warm [flags] ROOT...",
-		Short: "Compress store paths into the cache, for builds to come",
-		Long: `Compress the given store paths, and all that they refer to, into the cache.
-A build with the same compression and block size then only puts them together.
-
-With --oci, this is for the layers of OCI images, which are compressed otherwise than SIFs.
-Then a build, or push, with the same division into layers does not even look at their contents.
-
-With --shard I/N, with I from 0 to N-1, only an N-th of the store paths is compressed,
-always the same one. So N machines that share a cache can do the work side by side.`,
-		Example: `  nix2img warm ./result
-  nix2img warm --oci --compression zstd ./result
-  srun -N8 sh -c 'nix2img warm --cache /scratch/cache --shard $SLURM_PROCID/$SLURM_NTASKS ./result'`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			w.source.roots = args
-			w.source.jobs = w.encode.jobs
-			return w.run(cmd.Context())
-		},
-	}
-	f := cmd.Flags()
-	f.SortFlags = false
-	w.encode.addFlags(f)
-	w.caching.addFlags(f)
-	f.StringVar(&w.shard, "shard", "0/1", "compress the `I/N`-th part only")
-	w.source.addFlags(f)
-	f.BoolVar(&w.oci, "oci", false, "compress for layers of OCI images")
-	w.layers.addFlags(f)
-	completeFlags(cmd)
-	return cmd
-}
-
-func (w *warmer) run(ctx context.Context) error {
-	i, n, err := parseShard(w.shard)
-	if err != nil {
-		return err
-	}
-	warm, err := w.prepare()
-	if err != nil {
-		return err
-	}
-	if err := w.caching.check(); err != nil {
-		return err
-	}
-	if err := w.source.check(); err != nil {
-		return err
-	}
-	c, err := w.source.open(ctx, w.ui)
-	defer w.source.Close()
-	if err != nil {
-		return err
-	}
-	p := newProgress(w.ui, time.Now)
-	defer w.caching.close(w.ui)
-	done, err := warm(ctx, c, p, i, n)
-	took := p.done()
-	if err != nil {
-		return w.source.advise(err)
-	}
-	w.ui.infof("compressed %d of %s, in %.1f s; the others were in the cache", done.Encoded, plural(done.Objects, "store path"), took.Seconds())
-	return nil
-}
-
-// A warmFunc compresses the i-th of n shards of a closure.
-type warmFunc func(ctx context.Context, c *closure.Closure, p *progress, i, n int) (*image.Warmed, error)
-
-// prepare judges the flags that say what to compress, and returns what does it.
-func (w *warmer) prepare() (warmFunc, error) {
-	opts, err := w.encode.options()
-	if err != nil {
-		return nil, err
-	}
-	open := func(p *progress) (*image.Runtime, error) {
-		if err := w.caching.open(w.ui); err != nil {
-			return nil, err
-		}
-		return w.caching.runtime(w.ui, p, w.encode.jobs), nil
-	}
-	if !w.oci {
-		return func(ctx context.Context, c *closure.Closure, p *progress, i, n int) (*image.Warmed, error) {
-			rt, err := open(p)
-			if err != nil {
-				return nil, err
-			}
-			done, err := squash.Warm(ctx, c, opts, rt, i, n)
-			return done, explain("", err)
-		}, nil
-	}
-	layers, err := w.encode.layers()
-	if err != nil {
-		return nil, err
-	}
-	if layers.Layering, err = w.layers.options(""); err != nil {
-		return nil, err
-	}
-	return func(ctx context.Context, c *closure.Closure, p *progress, i, n int) (*image.Warmed, error) {
-		rt, err := open(p)
-		if err != nil {
-			return nil, err
-		}
-		done, err := oci.Warm(ctx, c, layers, rt, i, n)
-		return done, explainOCI(err)
-	}, nil
-}
-
-// parseShard reads "I/N".
-func parseShard(s string) (i, n int, err error) {
-	a, b, ok := strings.Cut(s, "/")
-	i, err1 := strconv.Atoi(a)
-	n, err2 := strconv.Atoi(b)
-	if !ok || err1 != nil || err2 != nil || i < 0 || i >= n {
-		return 0, 0, usagef("--shard %s: want I/N, with I from 0 to N-1", s)
-	}
-	return i, n, nil
-}

@@ -1,6 +1,6 @@
 // Package oci makes OCI images: an [image.Image] as layers that move only what has changed.
 //
-//	img, err := oci.Build(ctx, &image.Image{Closure: c}, nil, &oci.Runtime{Cache: cache})
+//	img, err := oci.Build(ctx, &image.Image{Closure: c}, nil, &image.Runtime{Cache: kept})
 //	...
 //	defer img.Close()
 //	_, err = layout.Write(ctx, "dir", "app:1.0", img)
@@ -22,7 +22,7 @@
 //	          ╰──────── a blob ────────╯
 //
 // A store object's pieces, its blob, follow from the object and the options alone.
-// So they are made once, kept in a [Cache], and put together to whatever layers there are.
+// So they are made once, kept in a [cache.Cache], and put together to whatever layers there are.
 // The last layer has the base files, everything that is not from the store.
 //
 // In the archive, names are relative, owners are 0:0 without names, times are one second after the epoch,

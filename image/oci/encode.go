@@ -67,7 +67,7 @@ func (p *piece) release() {
 // encode goes through jobs, in order:
 //
 //	walk ──> compress or expand ──> drain ──> blob
-//	          (many at once)          ├─────> NAR hash, and GPU code
+//	          (many at once)          ├─────> NAR hash, and inspectors
 //	                                  ├─────> digest     of the layer
 //	                                  ├─────> diffID     of the layer
 //	                                  └─────> file       of the layer, if there is a layout for it

@@ -46,7 +46,7 @@ func (l *Layer) MediaType() (types.MediaType, error) {
 	return types.OCILayerZStd, nil
 }
 
-// Placed returns the layer as it was written to a layout when it was made, or nil: see [Runtime.Layout].
+// Placed returns the layer as it was written to a layout when it was made, or nil: see [BuildLayout].
 func (l *Layer) Placed() *layout.Blob { return l.file }
 
 // header is what the layer begins with. The base files bring the directories along.
