@@ -50,6 +50,9 @@ func run(args []string) int {
 	if ctx.Err() != nil && err != nil {
 		err = errInterrupted
 	}
+	if a.given != nil {
+		err = a.given.explain(err)
+	}
 	if err != nil && !unread(err) { // whoever reads has seen enough
 		a.ui.fail(err)
 	}
@@ -60,6 +63,7 @@ func run(args []string) int {
 type app struct {
 	ui         *ui
 	cpuProfile string
+	given      *given // once the command line has been judged
 }
 
 // startProfile begins the profile that is asked for. It ends with the program.
@@ -122,8 +126,12 @@ on any machine and with any number of jobs.`,
 	root.PersistentFlags().StringVar(&a.cpuProfile, "cpuprofile", "", "write a profile for go tool pprof to `FILE`")
 	root.PersistentFlags().MarkHidden("cpuprofile")
 	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
-		if err := (&given{cmd: cmd, args: args}).refuse(); err != nil {
+		a.given = &given{cmd: cmd, args: args, settings: make(map[string]string)}
+		if err := a.given.refuse(); err != nil {
 			return withHint(err, "see %s --help", cmd.CommandPath())
+		}
+		if err := a.given.fill(a.ui); err != nil {
+			return err
 		}
 		return a.startProfile()
 	}

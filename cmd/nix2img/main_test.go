@@ -94,6 +94,7 @@ func TestScript(t *testing.T) {
 			env.Setenv("TMPDIR", env.WorkDir+"/tmp")
 			env.Setenv("XDG_CACHE_HOME", env.WorkDir+"/caches")
 			env.Setenv("TZ", "Asia/Kathmandu")
+			env.Setenv("NIX2IMG_CONFIG", os.DevNull) // not that of who runs the tests
 			reg := registrytest.New(t)
 			env.Values[registryKey{}] = reg
 			env.Setenv("REGISTRY", reg.Host)

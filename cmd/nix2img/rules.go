@@ -82,8 +82,8 @@ const (
 type given struct {
 	cmd  *cobra.Command
 	args []string
-	// settings are flags that are not on the command line, and have values from elsewhere.
-	settings map[string]bool
+	// settings are flags that are not on the command line, with where their values come from.
+	settings map[string]string
 }
 
 func (g *given) flag(name string) *pflag.Flag { return g.cmd.Flags().Lookup(name) }
@@ -92,7 +92,7 @@ func (g *given) flag(name string) *pflag.Flag { return g.cmd.Flags().Lookup(name
 func (g *given) has(names ...string) bool {
 	return slices.ContainsFunc(names, func(name string) bool {
 		f := g.flag(name)
-		return f != nil && (f.Changed || g.settings[name]) && (f.Value.Type() != "bool" || f.Value.String() == "true")
+		return f != nil && (f.Changed || g.settings[name] != "") && (f.Value.Type() != "bool" || f.Value.String() == "true")
 	})
 }
 
@@ -175,7 +175,7 @@ func (g *given) refuse() error {
 			continue
 		}
 		for _, name := range strings.Fields(need.flags) {
-			if f := g.flag(name); f != nil && (f.Changed || g.settings[name]) && !need.met(g) {
+			if f := g.flag(name); f != nil && (f.Changed || g.settings[name] != "") && !need.met(g) {
 				return usagef("%s: %s %s", g.cmd.Name(), flagName(f), need.reason)
 			}
 		}

@@ -221,3 +221,19 @@ func TestFlagsWithAnEffectAreTaken(t *testing.T) {
 		t.Errorf("%d lines: where are the examples?", len(lines))
 	}
 }
+
+// What is in a file or in the environment is the default of a flag of some command, and none that says what is in an image.
+func TestSettingsAreFlags(t *testing.T) {
+	_, all := commandTree(t)
+	for _, s := range settable {
+		n := 0
+		for _, cmd := range all {
+			if slices.Contains(allFlags(cmd), s.name) {
+				n++
+			}
+		}
+		if n == 0 {
+			t.Errorf("no command has a flag --%s", s.name)
+		}
+	}
+}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/nix2img/nix2img/internal/spelling"
 )
 
 var (
@@ -126,7 +128,7 @@ func (t *tables) near(candidates []string) []string {
 				if len(c) > limit || len(c) < 2 {
 					continue
 				}
-				d := distance(c, name)
+				d := spelling.Distance(c, name)
 				if strings.HasSuffix(name, c) || strings.HasPrefix(name, c) {
 					d = 0
 				}
@@ -149,25 +151,4 @@ func (t *tables) near(candidates []string) []string {
 		names = append(names, m.name)
 	}
 	return names
-}
-
-// distance returns how many bytes must be changed, added or removed to make b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		before := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := before
-			if a[i] != b[j] {
-				change++
-			}
-			before = row[j+1]
-			row[j+1] = min(change, row[j]+1, before+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -32,7 +32,7 @@ var arrows = map[string][]string{
 	"squashfs": {"internal/codec", "internal/par", "internal/reflink", "internal/vfs"},
 
 	"image":        {"closure", "image/cache", "image/gpu", "image/inspect", "image/net", "internal/elf", "internal/vfs"},
-	"image/gpu":    {"image/inspect", "internal/elf", "github.com/klauspost/compress/zstd"},
+	"image/gpu":    {"image/inspect", "internal/spelling", "internal/elf", "github.com/klauspost/compress/zstd"},
 	"image/net":    {"image/inspect", "internal/elf", "internal/loader"},
 	"image/squash": {"internal/ctxio", "image", "image/cache", "image/gpu", "image/inspect", "squashfs", "closure", "closure/narhash"},
 	"image/oci": {
@@ -64,6 +64,7 @@ var arrows = map[string][]string{
 		"github.com/google/go-containerregistry/pkg/v1", "github.com/google/go-containerregistry/pkg/v1/types"},
 
 	"internal/vfs":      {},
+	"internal/spelling": {},
 	"internal/ctxio":    {},
 	"internal/par":      {},
 	"internal/reflink":  {"golang.org/x/sys/unix"},
