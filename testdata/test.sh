@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 . testdata/apt.sh
 export LC_ALL=C.UTF-8 CLOSURES_DIR=${CLOSURES_DIR:-$PWD/.closures}
 
-closures=(tiny small)
+closures=(tiny small mpi)
 tags=foreign packages=()
 case $* in
   "" | fuzz) ;;

@@ -66,8 +66,8 @@ type builtin struct {
 // builtins are the providers of libfabric 1.9 to 2.x, by their sources.
 var builtins = []builtin{
 	{"verbs", []string{"vrb_", "fi_ibv_"}},
-	{"tcp", []string{"xnet_"}},
-	{"tcp", []string{"tcpx_"}}, // before 1.17
+	{"net", []string{"xnet_"}}, // of 1.17; later it is called tcp
+	{"tcp", []string{"tcpx_"}}, // up to 1.17
 	{"sockets", []string{"sock_"}},
 	{"udp", []string{"udpx_"}},
 	{"rxm", []string{"rxm_"}},
@@ -170,9 +170,12 @@ func (t *texts) count(s string) {
 func (t *texts) report(f *File) {
 	f.Software, f.Version = t.software, t.version
 	for i, n := range t.counts {
-		if n >= enough && !slices.Contains(f.Parts, builtins[i].part) {
+		if n >= enough {
 			f.Parts = append(f.Parts, builtins[i].part)
 		}
+	}
+	if i := slices.Index(f.Parts, "net"); i >= 0 && !slices.Contains(f.Parts, "tcp") {
+		f.Parts[i] = "tcp"
 	}
 	if t.device != "" {
 		f.Parts = append(f.Parts, t.device)

@@ -37,7 +37,7 @@ var carriers = map[Fabric]struct {
 	InfiniBand: {[]string{"verbs", "ucx"}, []string{"ib", "ib_mlx5"}, nil, []string{"mlx5", "mlx4", "mthca"}},
 	Slingshot:  {[]string{"cxi"}, nil, nil, nil},
 	EFA:        {[]string{"efa"}, []string{"ib_efa"}, nil, []string{"efa"}},
-	Ethernet:   {[]string{"tcp", "sockets"}, []string{"tcp"}, nil, nil},
+	Ethernet:   {[]string{"tcp", "net", "sockets"}, []string{"tcp"}, nil, nil},
 	OmniPath:   {[]string{"opx", "psm2"}, nil, []string{"mtl_psm2"}, nil},
 }
 
