@@ -158,8 +158,8 @@ type buildResult struct {
 	Architecture string     `json:"architecture"`
 	Partition    sif.Extent `json:"partition"` // the root file system; bytes
 	StorePaths   int        `json:"storePaths"`
-	NARSize      int64      `json:"narSize"` // bytes, of all store paths
-	Digest       string     `json:"digest,omitzero"`
+	NARSize      int64      `json:"narSize"`         // bytes, of all store paths
+	SHA256       string     `json:"sha256,omitzero"` // of the file, if that was asked for
 
 	notes []string
 	took  time.Duration
@@ -214,7 +214,7 @@ func (b *builder) run(ctx context.Context) error {
 	}
 	if b.digest {
 		b.ui.busyf("reading back %s", b.output)
-		if res.Digest, err = digest(ctx, out, res.Size); err != nil {
+		if res.SHA256, err = digest(ctx, out, res.Size); err != nil {
 			return fmt.Errorf("read back %s: %w", b.output, err)
 		}
 	}
@@ -296,7 +296,7 @@ func (b *builder) toStdout(ctx context.Context, img *image.Image, opts *squashfs
 		return err
 	}
 	if b.digest {
-		res.Digest = "sha256:" + hex.EncodeToString(hash.Sum(nil))
+		res.SHA256 = hex.EncodeToString(hash.Sum(nil))
 	}
 	return b.report(b.ui.stderr, res)
 }
@@ -397,13 +397,22 @@ func (b *builder) report(w io.Writer, res *buildResult) error {
 	b.ui.infof("wrote %s: %s from %s (%s), in %.1f s%s", b.output, formatSize(res.Size),
 		plural(res.StorePaths, "store path"), formatSize(res.NARSize), res.took.Seconds(), speed)
 	if b.asJSON {
-		return writeJSON(w, res, "")
+		return b.printJSON(w, res)
 	}
-	_, err := fmt.Fprintf(w, "%s %s\n", res.ImageID, printable(res.File))
+	_, err := fmt.Fprintf(w, "image ID %s %s\n", res.ImageID, printable(res.File))
 	if b.digest && err == nil {
-		_, err = fmt.Fprintf(w, "%s  %s\n", strings.TrimPrefix(res.Digest, "sha256:"), printable(res.File))
+		_, err = fmt.Fprintf(w, "%s  %s\n", res.SHA256, printable(res.File))
 	}
 	return err
+}
+
+// printJSON prints a result to w. Among messages it is one line.
+func (b *builder) printJSON(w io.Writer, res any) error {
+	indent := "  "
+	if w == b.ui.stderr {
+		indent = ""
+	}
+	return writeEnvelope(w, "build", res, indent)
 }
 
 // chooseFormat goes by the name of the output if there is no flag.
@@ -506,5 +515,5 @@ func digest(ctx context.Context, r io.ReaderAt, size int64) (string, error) {
 	if _, err := io.Copy(ctxio.Writer(ctx, hash), io.NewSectionReader(r, 0, size)); err != nil {
 		return "", err
 	}
-	return "sha256:" + hex.EncodeToString(hash.Sum(nil)), nil
+	return hex.EncodeToString(hash.Sum(nil)), nil
 }

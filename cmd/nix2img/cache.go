@@ -204,6 +204,22 @@ type cacheCommand struct {
 	caching caching
 }
 
+// What "cache info", "cache prune" and "cache verify" print with --json.
+type (
+	cacheResult struct {
+		cache.Info
+	}
+	pruneResult struct {
+		Dir         string `json:"dir"`
+		DryRun      bool   `json:"dryRun"` // nothing was removed
+		cache.Count        // what was removed
+	}
+	verifyResult struct {
+		Dir string `json:"dir"`
+		cache.Verified
+	}
+)
+
 // open opens the cache, which must exist.
 func (c *cacheCommand) open() (*cache.Cache, error) {
 	if err := c.caching.openOwn(c.ui); err != nil {
@@ -231,17 +247,17 @@ func (c *cacheCommand) newInfo() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return writeJSON(c.ui.stdout, i, "")
+				return printEnvelope(c.ui, "cache info", &cacheResult{*i})
 			}
 			return c.ui.resultf("%s: %s, %s\n", i.Dir, plural(i.Entries, "entry"), formatSize(i.Size))
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
 func (c *cacheCommand) newPrune() *cobra.Command {
-	keep, all := "", false
+	keep, all, asJSON, dryRun := "", false, false, false
 	cmd := &cobra.Command{
 		Use:   "prune --keep SIZE|--all",
 		Short: "Remove what has not been used for the longest time",
@@ -252,35 +268,49 @@ func (c *cacheCommand) newPrune() *cobra.Command {
 			if (keep == "") != all {
 				return withHint(usagef("cache prune: want either --keep or --all"), "--keep SIZE keeps what was used last, --all removes everything")
 			}
-			return c.prune(keep)
+			res, err := c.prune(keep, dryRun)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printEnvelope(c.ui, "cache prune", res)
+			}
+			return c.ui.resultf("%sremoved %s, %s\n", map[bool]string{true: "would be "}[dryRun], plural(res.Entries, "entry"), formatSize(res.Size))
 		},
 	}
 	cmd.Flags().StringVar(&keep, "keep", "", "keep `SIZE` of what was used last")
 	cmd.Flags().BoolVar(&all, "all", false, "remove everything")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be removed, and leave it")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
 // prune removes what goes beyond a size; empty means everything.
-func (c *cacheCommand) prune(keep string) (err error) {
-	limit := int64(0)
+func (c *cacheCommand) prune(keep string, dryRun bool) (*pruneResult, error) {
+	limit, err := int64(0), error(nil)
 	if keep != "" {
 		if limit, err = parseSize(keep); err != nil {
-			return usagef("--keep: %w", err)
+			return nil, usagef("--keep: %w", err)
 		}
 	}
 	opened, err := c.open()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	removed, err := opened.Prune(limit)
+	prune := opened.Prune
+	if dryRun {
+		prune = opened.Excess
+	}
+	removed, err := prune(limit)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return c.ui.resultf("removed %s, %s\n", plural(removed.Entries, "entry"), formatSize(removed.Size))
+	return &pruneResult{opened.Dir(), dryRun, *removed}, nil
 }
 
 func (c *cacheCommand) newVerify() *cobra.Command {
-	return &cobra.Command{
+	asJSON := false
+	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Decode everything, compare it with its NAR hash, and remove what differs",
 		Args:  exactArgs(0, "none"),
@@ -296,12 +326,22 @@ func (c *cacheCommand) newVerify() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if asJSON {
+				if err := printEnvelope(c.ui, "cache verify", &verifyResult{opened.Dir(), *done}); err != nil {
+					return err
+				}
+			}
 			if done.Removed > 0 {
 				return &verifyError{fmt.Errorf("cache: %d of %d entries were damaged, and have been removed", done.Removed, done.Checked)}
+			}
+			if asJSON {
+				return nil
 			}
 			return c.ui.resultf("%d entries are what they should be\n", done.Checked)
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
 }
 
 // verifyError is about contents that are not what they should be.

@@ -77,7 +77,7 @@ func (l *closureLister) run(ctx context.Context) error {
 	w := bufio.NewWriter(l.ui.stdout)
 	switch {
 	case l.asJSON:
-		err = l.printJSON(w, c)
+		err = l.printJSON(c)
 	case l.tree:
 		printTree(w, c)
 	default:
@@ -134,13 +134,16 @@ func (l *closureLister) printList(w io.Writer, c *closure.Closure) {
 	}
 }
 
-func (l *closureLister) printJSON(w io.Writer, c *closure.Closure) error {
-	return writeJSON(w, struct {
-		StoreDir string         `json:"storeDir"`
-		Roots    []closure.Path `json:"roots"`
-		NARSize  int64          `json:"narSize"`
-		Objects  []listedObject `json:"objects"`
-	}{c.StoreDir(), c.Roots(), c.NARSize(), l.list(c)}, "  ")
+// closureResult is what "closure --json" prints.
+type closureResult struct {
+	StoreDir string         `json:"storeDir"`
+	Roots    []closure.Path `json:"roots"`
+	NARSize  int64          `json:"narSize"` // bytes, of all store paths
+	Objects  []listedObject `json:"objects"` // in the order of the image
+}
+
+func (l *closureLister) printJSON(c *closure.Closure) error {
+	return printEnvelope(l.ui, "closure", &closureResult{c.StoreDir(), c.Roots(), c.NARSize(), l.list(c)})
 }
 
 // printTree prints the references as nix-store -q --tree does.
@@ -169,8 +172,15 @@ func printTree(w io.Writer, c *closure.Closure) {
 	}
 }
 
+// whyResult is what "why --json" prints.
+type whyResult struct {
+	Root  closure.Path   `json:"root"`
+	Path  closure.Path   `json:"path"`
+	Chain []closure.Path `json:"chain"` // from root to path, each referring to the next
+}
+
 func newWhy(a *app) *cobra.Command {
-	s := &source{}
+	s, asJSON := &source{}, false
 	cmd := &cobra.Command{
 		Use:   "why [flags] ROOT PATH",
 		Short: "Say why a store path is in the closure of another",
@@ -191,6 +201,9 @@ PATH is a store path, or the name of one without its digest.`,
 				return err
 			}
 			chain := c.Why(c.Roots()[0], to)
+			if asJSON {
+				return printEnvelope(a.ui, "why", &whyResult{c.Roots()[0], to, chain})
+			}
 			for i, p := range chain {
 				if err := a.ui.resultf("%s%s\n", strings.Repeat("  ", i), p); err != nil {
 					return err
@@ -200,6 +213,7 @@ PATH is a store path, or the name of one without its digest.`,
 		},
 	}
 	cmd.Flags().SortFlags = false
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	s.addFlags(cmd.Flags())
 	cmd.MarkFlagDirname("store")
 	return cmd

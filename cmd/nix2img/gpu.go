@@ -130,7 +130,7 @@ func (g *gpuLooker) run(ctx context.Context) error {
 		g.ui.detailf("tables of %s, up to CUDA %s and driver %s", report.Tables.Date, report.Tables.CUDA, report.Tables.Driver)
 	}
 	if g.asJSON {
-		err = printJSON(g.ui, res)
+		err = printEnvelope(g.ui, "gpu", res)
 	} else {
 		err = res.print(g.ui)
 	}

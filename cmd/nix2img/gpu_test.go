@@ -58,7 +58,7 @@ func TestGPUScript(t *testing.T) {
 			env.Setenv("XDG_CACHE_HOME", env.WorkDir+"/caches")
 			return makeTestStore(env.WorkDir+"/store", gpuObjects)
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"code": checkCode},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"code": checkCode, "valid": checkSchema},
 	})
 }
 

@@ -50,7 +50,7 @@ partition.offset and partition.size (in bytes), and record; imageID and record a
 				return err
 			}
 			if asJSON {
-				return printJSON(a.ui, in)
+				return printEnvelope(a.ui, "inspect", in)
 			}
 			return in.print(a.ui)
 		},

@@ -16,6 +16,15 @@ func TestEnvelope(t *testing.T) {
 			Digest string   `json:"digest"`
 			List   []string `json:"list"`
 		}{"<x>\u202e", []string{}}, "{\n  \"schema\": 1,\n  \"kind\": \"a\",\n  \"digest\": \"<x>\\u202e\",\n  \"list\": []\n}\n"},
+		{struct {
+			Lists []struct {
+				Of   []string `json:"of"`
+				Some []string `json:"some,omitempty"`
+			} `json:"lists"`
+		}{make([]struct {
+			Of   []string `json:"of"`
+			Some []string `json:"some,omitempty"`
+		}, 1)}, "{\n  \"schema\": 1,\n  \"kind\": \"a\",\n  \"lists\": [\n    {\n      \"of\": []\n    }\n  ]\n}\n"},
 		{[]string{}, ""},
 		{(*struct{})(nil), ""},
 	} {

@@ -154,7 +154,7 @@ func (l *layerer) run(ctx context.Context) error {
 		res.Layers = append(res.Layers, r)
 	}
 	if l.asJSON {
-		return writeJSON(l.ui.stdout, res, "")
+		return printEnvelope(l.ui, "layers", &res)
 	}
 	return l.print(&res, c.NARSize())
 }

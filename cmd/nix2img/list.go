@@ -10,6 +10,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -20,7 +21,7 @@ import (
 )
 
 func newList(a *app) *cobra.Command {
-	var recursive, xattrs bool
+	var recursive, xattrs, asJSON bool
 	var arch string
 	cmd := &cobra.Command{
 		Use:   "ls [-R] [--xattrs] IMAGE [PATH...]",
@@ -45,12 +46,18 @@ Names with characters that do not print are quoted as in Go, "like\nthis".`,
 			if len(paths) == 0 {
 				paths = []string{"/"}
 			}
-			l := &lister{cmd.Context(), img, bufio.NewWriter(a.ui.stdout), recursive, xattrs}
+			l := &lister{ctx: cmd.Context(), img: img, w: bufio.NewWriter(a.ui.stdout), recursive: recursive, xattrs: xattrs}
+			if asJSON {
+				l.found = &listResult{Image: args[0], Files: []listedFile{}}
+			}
 			for _, p := range paths {
 				if err := l.list(p); err != nil {
 					l.w.Flush()
 					return err
 				}
+			}
+			if asJSON {
+				return printEnvelope(a.ui, "ls", l.found)
 			}
 			return l.w.Flush()
 		},
@@ -58,6 +65,7 @@ Names with characters that do not print are quoted as in Go, "like\nthis".`,
 	addArchFlag(cmd.Flags(), &arch)
 	cmd.Flags().BoolVarP(&recursive, "recursive", "R", false, "list directories with all that is below them")
 	cmd.Flags().BoolVar(&xattrs, "xattrs", false, "list extended attributes as well, one a line below their file (not of layers)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
@@ -67,6 +75,26 @@ type lister struct {
 	w         *bufio.Writer
 	recursive bool
 	xattrs    bool
+	found     *listResult // nil: lines are written
+}
+
+// listResult is what "ls --json" prints.
+type listResult struct {
+	Image string       `json:"image"`
+	Files []listedFile `json:"files"`
+}
+
+type listedFile struct {
+	Path    string            `json:"path"` // absolute; bytes that are not UTF-8 are replaced
+	Mode    string            `json:"mode"` // as ls prints it
+	UID     int               `json:"uid"`
+	GID     int               `json:"gid"`
+	Size    int64             `json:"size"` // bytes
+	ModTime time.Time         `json:"modTime"`
+	Target  string            `json:"target,omitzero"` // of a symbolic link
+	Major   uint32            `json:"major,omitzero"`  // of a device
+	Minor   uint32            `json:"minor,omitzero"`
+	Xattrs  map[string][]byte `json:"xattrs,omitempty"` // base 64, if they were asked for
 }
 
 // list lists a directory's entries, or one file.
@@ -116,34 +144,55 @@ func (l *lister) dir(name string) error {
 	return nil
 }
 
-// print prints one line. shown is the name as it is to be printed.
+// print prints one line, or takes note of the file. shown is the name as it is to be printed.
 func (l *lister) print(name, shown string, info fs.FileInfo) error {
-	size := strconv.FormatInt(info.Size(), 10)
-	owner := "0:0"
+	f := listedFile{Path: path.Join("/", name), Mode: formatMode(info.Mode()), Size: info.Size(), ModTime: info.ModTime().UTC()}
 	if o, ok := info.Sys().(layout.Owner); ok {
-		owner = fmt.Sprintf("%d:%d", o.UID, o.GID)
+		f.UID, f.GID = o.UID, o.GID
 	}
 	inode, ok := info.Sys().(*squashfs.Inode)
 	if ok {
-		owner = fmt.Sprintf("%d:%d", inode.UID, inode.GID)
+		f.UID, f.GID = int(inode.UID), int(inode.GID)
 		if info.Mode()&fs.ModeDevice != 0 {
-			size = fmt.Sprintf("%d,%d", inode.Major(), inode.Minor())
+			f.Major, f.Minor = inode.Major(), inode.Minor()
 		}
 	}
 	if info.Mode().Type() == fs.ModeSymlink {
-		target, err := l.img.ReadLink(name)
-		if err != nil {
+		var err error
+		if f.Target, err = l.img.ReadLink(name); err != nil {
 			return fmt.Errorf("ls: %w", err)
 		}
-		shown += " -> " + quoteName(target)
 	}
-	_, err := fmt.Fprintf(l.w, "%s %-7s %10s %s %s\n", formatMode(info.Mode()), owner, size,
-		info.ModTime().UTC().Format("2006-01-02 15:04"), shown)
+	if l.found != nil {
+		if ok && l.xattrs {
+			f.Xattrs = make(map[string][]byte)
+			for _, x := range inode.Xattrs {
+				f.Xattrs[x.Name] = x.Value
+			}
+		}
+		l.found.Files = append(l.found.Files, f)
+		return nil
+	}
+	err := f.print(l.w, shown, info.Mode())
 	if ok && l.xattrs {
 		for _, x := range inode.Xattrs {
 			fmt.Fprintf(l.w, "    %s=%q\n", quoteName(x.Name), x.Value)
 		}
 	}
+	return err
+}
+
+// print prints one line.
+func (f *listedFile) print(w io.Writer, shown string, mode fs.FileMode) error {
+	size := strconv.FormatInt(f.Size, 10)
+	if mode&fs.ModeDevice != 0 {
+		size = fmt.Sprintf("%d,%d", f.Major, f.Minor)
+	}
+	if mode.Type() == fs.ModeSymlink {
+		shown += " -> " + quoteName(f.Target)
+	}
+	_, err := fmt.Fprintf(w, "%s %-7s %10s %s %s\n", f.Mode, fmt.Sprintf("%d:%d", f.UID, f.GID), size,
+		f.ModTime.Format("2006-01-02 15:04"), shown)
 	return err
 }
 

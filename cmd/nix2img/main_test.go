@@ -65,6 +65,7 @@ func (buggyTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 //	                   and all of it to DIR/export; if it is big, building takes some time
 //	mkcache STORE DIR  make a binary cache, unsigned, of such a store
 //	mode FILE OCTAL    compare a file's permissions
+//	valid KIND         compare what a command has printed with the JSON schema of its kind
 //	code N CMD...      run a command and compare its exit code
 //	signal SIG DIR CMD...
 //	                   run a command, send it the signal (INT, TERM or KILL)
@@ -165,9 +166,19 @@ func TestScript(t *testing.T) {
 			"signal": func(ts *testscript.TestScript, neg bool, args []string) {
 				ts.Check(signalBuild(ts, args[0], ts.MkAbs(args[1]), args[2], args[3:]))
 			},
-			"code": checkCode,
+			"code":  checkCode,
+			"valid": checkSchema,
 		},
 	})
+}
+
+// checkSchema compares what the last command has printed with the schema of its kind.
+func checkSchema(ts *testscript.TestScript, neg bool, args []string) {
+	kind, err := validateJSON([]byte(ts.ReadFile("stdout")))
+	ts.Check(err)
+	if kind != args[0] {
+		ts.Fatalf("it is of kind %q", kind)
+	}
 }
 
 // checkCode runs a command and compares its exit code.

@@ -98,7 +98,7 @@ func (n *netLooker) run(ctx context.Context) error {
 		res.Verdict = report.Check(&n.demand)
 	}
 	if n.asJSON {
-		err = printJSON(n.ui, res)
+		err = printEnvelope(n.ui, "net", res)
 	} else {
 		err = res.print(n.ui)
 	}

@@ -68,6 +68,6 @@ func TestNetScript(t *testing.T) {
 			}
 			return makeTestStore(env.WorkDir+"/store", netObjects)
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"code": checkCode},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"code": checkCode, "valid": checkSchema},
 	})
 }

@@ -163,7 +163,7 @@ func (o *ociFlags) build(ctx context.Context, b *builder, img *image.Image) erro
 		to = b.ui.stderr
 	}
 	if b.asJSON {
-		return writeJSON(to, res, "")
+		return b.printJSON(to, res)
 	}
 	_, err = fmt.Fprintf(to, "%s %s\n", res.Digest, printable(res.File))
 	return err

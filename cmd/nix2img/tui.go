@@ -167,9 +167,6 @@ func (u *ui) resultf(format string, args ...any) error {
 	return err
 }
 
-// printJSON prints a result as JSON, on lines for people to read.
-func printJSON(u *ui, v any) error { return writeJSON(u.stdout, v, "  ") }
-
 // writeJSON writes v as JSON, on one line if there is no indent.
 // What could play tricks on a terminal is escaped, so that it is the same to programs.
 func writeJSON(w io.Writer, v any, indent string) error {

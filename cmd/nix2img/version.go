@@ -18,6 +18,14 @@ var codecModules = []string{
 	"github.com/ulikunitz/xz",
 }
 
+// versionResult is what "version --json" prints.
+type versionResult struct {
+	Version   string            `json:"version"`
+	Go        string            `json:"go"`
+	Platform  string            `json:"platform"`
+	Libraries map[string]string `json:"libraries"` // their versions, by module
+}
+
 func newVersion(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -27,14 +35,9 @@ func newVersion(a *app) *cobra.Command {
 Images have the same bytes if all of these are the same.`,
 		Args: exactArgs(0, "none"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			v := struct {
-				Version   string            `json:"version"`
-				Go        string            `json:"go"`
-				Platform  string            `json:"platform"`
-				Libraries map[string]string `json:"libraries"`
-			}{image.Version, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, libraries()}
+			v := &versionResult{image.Version, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, libraries()}
 			if asJSON {
-				return printJSON(a.ui, v)
+				return printEnvelope(a.ui, "version", v)
 			}
 			a.ui.resultf("nix2img %s\n", v.Version)
 			for _, name := range codecModules {

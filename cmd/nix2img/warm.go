@@ -23,6 +23,15 @@ type warmer struct {
 	shard   string
 	oci     bool
 	layers  layeringFlags
+	asJSON  bool
+}
+
+// warmResult is what "warm --json" prints.
+type warmResult struct {
+	Shard      int `json:"shard"` // of shards, from 0
+	Shards     int `json:"shards"`
+	StorePaths int `json:"storePaths"` // of the shard
+	Compressed int `json:"compressed"` // of those, the ones that were not in the cache
 }
 
 func newWarm(a *app) *cobra.Command {
@@ -55,6 +64,7 @@ always the same one. So N machines that share a cache can do the work side by si
 	w.source.addFlags(f)
 	f.BoolVar(&w.oci, "oci", false, "compress for layers of OCI images")
 	w.layers.addFlags(f)
+	f.BoolVar(&w.asJSON, "json", false, "print JSON")
 	completeFlags(cmd)
 	return cmd
 }
@@ -90,6 +100,9 @@ func (w *warmer) run(ctx context.Context) error {
 		return w.source.advise(err)
 	}
 	w.ui.infof("compressed %d of %s, in %.1f s; the others were in the cache", done.Encoded, plural(done.Objects, "store path"), took.Seconds())
+	if w.asJSON {
+		return printEnvelope(w.ui, "warm", &warmResult{i, n, done.Objects, done.Encoded})
+	}
 	return nil
 }
 

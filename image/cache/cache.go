@@ -116,6 +116,19 @@ func (c *Cache) Info() (*Info, error) {
 	return info, nil
 }
 
+// Excess returns what [Cache.Prune] would remove.
+func (c *Cache) Excess(limit int64) (*Count, error) {
+	list, err := c.store.Excess(limit)
+	if err != nil {
+		return nil, err
+	}
+	count := new(Count)
+	for _, i := range list {
+		count.add(i.Size)
+	}
+	return count, nil
+}
+
 // Prune removes entries until what is left takes at most limit bytes, and returns what it removed.
 // Those that have not been used for the longest time go first.
 // What earlier versions have left in the directory, which this one does not use, is removed without being counted.

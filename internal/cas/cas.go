@@ -198,22 +198,29 @@ func (s *Store) List() ([]Info, error) {
 // and returns how many it removed and their bytes.
 // Those that have not been used for the longest time go first.
 func (s *Store) Prune(limit int64) (n int, bytes int64, err error) {
-	list, err := s.List()
-	if err != nil {
-		return 0, 0, err
-	}
-	var total int64
+	list, err := s.Excess(limit)
 	for _, i := range list {
-		total += i.Size
-	}
-	for _, i := range list {
-		if total-bytes <= limit {
-			break
-		}
 		if err := s.Remove(i.Key); err != nil {
 			return n, bytes, err
 		}
 		n, bytes = n+1, bytes+i.Size
 	}
-	return n, bytes, nil
+	return n, bytes, err
+}
+
+// Excess returns the entries that [Store.Prune] would remove.
+func (s *Store) Excess(limit int64) ([]Info, error) {
+	list, err := s.List()
+	if err != nil {
+		return nil, err
+	}
+	var total int64
+	for _, i := range list {
+		total += i.Size
+	}
+	n := 0
+	for ; n < len(list) && total > limit; n++ {
+		total -= list[n].Size
+	}
+	return list[:n], nil
 }

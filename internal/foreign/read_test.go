@@ -95,7 +95,7 @@ func TestSIFHoldsTheSquashfs(t *testing.T) {
 	id := func(format, file string) string {
 		t.Helper()
 		r := run(t, command(append([]string{"build", format, "-o", file}, helloSubject().args...)...))
-		id, name, _ := strings.Cut(strings.TrimSuffix(r.stdout, "\n"), " ")
+		id, name, _ := strings.Cut(strings.TrimPrefix(strings.TrimSuffix(r.stdout, "\n"), "image ID "), " ")
 		if r.code != 0 || name != file || !strings.HasPrefix(id, "sha256:") {
 			t.Fatalf("exit code %d, result %q\n%s", r.code, r.stdout, r.stderr)
 		}
