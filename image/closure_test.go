@@ -90,6 +90,7 @@ var (
 	tools    = object("coreutils-9.5")
 	cacert   = object("nss-cacert-3.108")
 	locales  = object("glibc-locales-2.40")
+	zones    = object("tzdata-2026b")
 	hello    = object("hello-2.12")
 	python   = object("python3-3.12-env")
 	static   = object("busybox-static-1.36")
@@ -126,6 +127,7 @@ var pythonFiles = withGlibc(files{
 	tools + "/bin/env":                      "-> coreutils",
 	cacert + "/etc/ssl/certs/ca-bundle.crt": "certificates",
 	locales + "/lib/locale/locale-archive":  "locales",
+	zones + "/share/zoneinfo/UTC":           "TZif",
 })
 
 func resolve(t *testing.T, img *image.Image) *image.Resolved {

@@ -328,16 +328,17 @@ func (r *Resolved) resolveEnv(ctx context.Context) error {
 		"PYTHONNOUSERSITE=1",
 	}
 	isFile := func(abs string) (bool, error) { return r.store.exists(abs, false) }
-	for _, v := range []struct{ key, file string }{
-		{"SSL_CERT_FILE", "etc/ssl/certs/ca-bundle.crt"},
-		{"LOCALE_ARCHIVE", "lib/locale/locale-archive"},
+	for _, v := range []struct{ key, file, value string }{
+		{"SSL_CERT_FILE", "etc/ssl/certs/ca-bundle.crt", "etc/ssl/certs/ca-bundle.crt"},
+		{"LOCALE_ARCHIVE", "lib/locale/locale-archive", "lib/locale/locale-archive"},
+		{"TZDIR", "share/zoneinfo/UTC", "share/zoneinfo"},
 	} {
 		abs, err := r.store.find(ctx, isFile, v.file)
 		if err != nil {
 			return err
 		}
 		if abs != "" {
-			env = append(env, v.key+"="+abs)
+			env = append(env, v.key+"="+strings.TrimSuffix(abs, v.file)+v.value)
 		}
 	}
 	for _, kv := range r.Config.Env {

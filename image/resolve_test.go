@@ -162,6 +162,7 @@ func TestEnv(t *testing.T) {
 		"PYTHONNOUSERSITE=",
 		"SSL_CERT_FILE=" + cacert + "/etc/ssl/certs/ca-bundle.crt",
 		"LOCALE_ARCHIVE=" + locales + "/lib/locale/locale-archive",
+		"TZDIR=" + zones + "/share/zoneinfo",
 		"A=2",
 		"B=x=y",
 		"Q='x'",
@@ -178,7 +179,7 @@ func TestEnv(t *testing.T) {
 	}
 	for _, name := range []string{"etc/environment", "ch/environment"} {
 		text, err := fs.ReadFile(fsys, name)
-		if want := strings.Join(want[:6], "\n") + "\n"; err != nil || string(text) != want {
+		if want := strings.Join(want[:7], "\n") + "\n"; err != nil || string(text) != want {
 			t.Errorf("%s: got %q, %v, want %q", name, text, err, want)
 		}
 	}
