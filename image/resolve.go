@@ -290,12 +290,40 @@ func (r *Resolved) resolveTools(ctx context.Context) (err error) {
 	if r.EnvProgram, err = r.store.find(ctx, runs, "bin/env", "bin/busybox"); err != nil {
 		return err
 	}
-	if r.Shell == "" && !r.adds("bin/sh") {
-		r.note("the closure has no shell: `singularity shell`, `instance start` and `test`, enroot, and scripts that begin with #!/bin/sh will not work")
-		if r.Config.WorkingDir != "" {
-			r.note("the closure has no shell: `singularity run` will not change to the working directory")
+	return r.noteTools(ctx)
+}
+
+// noteTools says what will not work without a shell and env, if the image looks as if somebody wanted them:
+// there is no program that it is for, or one of its programs is a script that asks for them.
+func (r *Resolved) noteTools(ctx context.Context) error {
+	noShell, noEnv := !r.HasShell(), r.EnvProgram == "" && !r.adds("usr/bin/env")
+	if !noShell && !noEnv {
+		return nil
+	}
+	wanted := len(r.Config.Entrypoint)+len(r.Config.Cmd) == 0 || noShell && r.Config.WorkingDir != ""
+	if !wanted {
+		var err error
+		if wanted, err = r.store.rootScripts(ctx, noShell, noEnv); err != nil {
+			return err
 		}
 	}
+	if !wanted {
+		return nil
+	}
+	var missing, lost, remedy []string
+	if noShell {
+		missing, remedy = append(missing, "shell"), append(remedy, "bashInteractive")
+		lost = append(lost, "`singularity shell`, `instance start` and `--oci`, enroot", "scripts that begin with #!/bin/sh")
+		if r.Config.WorkingDir != "" {
+			lost = append(lost, "the working directory under `singularity run`")
+		}
+	}
+	if noEnv {
+		missing, remedy = append(missing, "env"), append(remedy, "coreutils")
+		lost = append(lost, "scripts that begin with #!/usr/bin/env")
+	}
+	r.note("the closure has no %s, without which these fail: %s; as roots, %s would bring them",
+		strings.Join(missing, " and no "), strings.Join(lost, ", "), strings.Join(remedy, " and "))
 	return nil
 }
 
@@ -308,8 +336,8 @@ func (r *Resolved) adds(name string) bool {
 	return err == nil
 }
 
-// hasShell reports whether the image will have a /bin/sh.
-func (r *Resolved) hasShell() bool { return r.Shell != "" || r.adds("bin/sh") }
+// HasShell reports whether the image will have a /bin/sh.
+func (r *Resolved) HasShell() bool { return r.Shell != "" || r.adds("bin/sh") }
 
 // resolveEnv sets the whole environment.
 func (r *Resolved) resolveEnv(ctx context.Context) error {
@@ -330,8 +358,8 @@ func (r *Resolved) resolveEnv(ctx context.Context) error {
 	isFile := func(abs string) (bool, error) { return r.store.exists(abs, false) }
 	for _, v := range []struct{ key, file, value string }{
 		{"SSL_CERT_FILE", "etc/ssl/certs/ca-bundle.crt", "etc/ssl/certs/ca-bundle.crt"},
-		{"LOCALE_ARCHIVE", "lib/locale/locale-archive", "lib/locale/locale-archive"},
-		{"TZDIR", "share/zoneinfo/UTC", "share/zoneinfo"},
+		{localeVariable, "lib/locale/locale-archive", "lib/locale/locale-archive"},
+		{zoneVariable, "share/zoneinfo/UTC", "share/zoneinfo"},
 	} {
 		abs, err := r.store.find(ctx, isFile, v.file)
 		if err != nil {
@@ -345,12 +373,35 @@ func (r *Resolved) resolveEnv(ctx context.Context) error {
 		env = setEnv(env, kv)
 	}
 	r.Config.Env = env
+	r.noteLocale()
 	for _, kv := range env {
 		if key, value, _ := strings.Cut(kv, "="); !isPlain(value) {
 			r.note("%s is set by SingularityCE and Apptainer, but not by enroot and Charliecloud, which would change its value", key)
 		}
 	}
 	return nil
+}
+
+// The variables by which glibc finds locales and time zones, which Nix has it look for nowhere else.
+const (
+	localeVariable = "LOCALE_ARCHIVE"
+	zoneVariable   = "TZDIR"
+)
+
+// noteLocale says what becomes of TZ and LANG, which runtimes pass on from the host, if the closure cannot follow them.
+func (r *Resolved) noteLocale() {
+	if r.Loader == "" {
+		return
+	}
+	noZones, noLocales := envIndex(r.Config.Env, zoneVariable) < 0, envIndex(r.Config.Env, localeVariable) < 0
+	switch {
+	case noZones && noLocales:
+		r.note("the closure has neither tzdata nor glibcLocales: TZ and LANG of the host will have no effect")
+	case noZones:
+		r.note("the closure has no tzdata: TZ of the host will have no effect")
+	case noLocales:
+		r.note("the closure has no glibcLocales: LANG of the host will have no effect")
+	}
 }
 
 // envIndex returns where in a list of KEY=value entries a key is, or -1.

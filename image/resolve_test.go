@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -185,14 +186,57 @@ func TestEnv(t *testing.T) {
 	}
 }
 
-func TestNotesWithoutShell(t *testing.T) {
-	img := &image.Image{Closure: closureOf(helloFiles, hello)}
-	if r := resolve(t, img); len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "no shell") {
-		t.Errorf("notes: %q", r.Notes)
+// Notes are for images that the missing thing would be used in.
+func TestNotesOfWhatIsMissing(t *testing.T) {
+	zone, locale := zones+"/share/zoneinfo/UTC", locales+"/lib/locale/locale-archive"
+	static := files{hello + "/bin/hello": elfFile("amd64", "")}
+	two := files{hello + "/bin/one": elfFile("amd64", ""), hello + "/bin/two": elfFile("amd64", "")}
+	with := func(f files, more ...string) files {
+		f = maps.Clone(f)
+		for i := 0; i < len(more); i += 2 {
+			f[more[i]] = more[i+1]
+		}
+		return f
 	}
-	img.Files = fstest.MapFS{"bin/sh": {Mode: 0o755}}
-	if r := resolve(t, img); len(r.Notes) != 0 {
-		t.Errorf("notes: %q", r.Notes)
+	for _, test := range []struct {
+		name   string
+		files  files
+		config image.Config
+		added  []string // files of the user
+		want   []string // parts of the one note; none: there is no note
+	}{
+		{name: "one program", files: static},
+		{name: "several", files: two, want: []string{"no shell and no env", "`singularity shell`", "`--oci`", "#!/bin/sh", "#!/usr/bin/env", "bashInteractive and coreutils"}},
+		{name: "a shell is there", files: with(two, bash+"/bin/sh", elfFile("amd64", "")), want: []string{"has no env", "coreutils would bring"}},
+		{name: "a shell comes with the image", files: two, added: []string{"bin/sh", "usr/bin/env"}},
+		{name: "a script for env", files: with(static, hello+"/bin/run", "#!/usr/bin/env python3\n"), want: []string{"no shell and no env"}},
+		{name: "a script for sh", files: with(static, hello+"/bin/run", "#! /bin/sh -e\n"), want: []string{"no shell and no env"}},
+		{name: "a script with its interpreter", files: with(static, hello+"/bin/run", "#!"+hello+"/bin/hello\n")},
+		{name: "a working directory", files: static, config: image.Config{WorkingDir: "/data"}, want: []string{"the working directory under `singularity run`"}},
+		{name: "neither zones nor locales", files: helloFiles, want: []string{"neither tzdata nor glibcLocales", "TZ and LANG"}},
+		{name: "no zones", files: with(helloFiles, locale, "x"), want: []string{"no tzdata: TZ of"}},
+		{name: "no locales", files: with(helloFiles, zone, "x"), want: []string{"no glibcLocales: LANG of"}},
+		{name: "both", files: with(helloFiles, zone, "x", locale, "x")},
+		{name: "set by the user", files: helloFiles, config: image.Config{Env: []string{"TZDIR=/usr/share/zoneinfo", "LOCALE_ARCHIVE=/x"}}},
+	} {
+		img := &image.Image{Closure: closureOf(test.files, hello), Config: test.config}
+		if test.added != nil {
+			added := make(fstest.MapFS)
+			for _, name := range test.added {
+				added[name] = &fstest.MapFile{Mode: 0o755}
+			}
+			img.Files = added
+		}
+		notes := resolve(t, img).Notes
+		if len(notes) > 1 || (len(notes) == 0) != (test.want == nil) {
+			t.Errorf("%s: notes %q", test.name, notes)
+			continue
+		}
+		for _, part := range test.want {
+			if !strings.Contains(notes[0], part) {
+				t.Errorf("%s: note %q, want %q", test.name, notes[0], part)
+			}
+		}
 	}
 }
 

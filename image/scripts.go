@@ -34,7 +34,7 @@ func (r *Resolved) addScripts(t *baseTree) error {
 	}
 	t.write(".singularity.d/labels.json", 0o644, string(data))
 
-	if !r.hasShell() {
+	if !r.HasShell() {
 		t.write(".singularity.d/runscript", 0o755, r.runscript(selfInterpreted))
 		return nil
 	}

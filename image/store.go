@@ -254,3 +254,51 @@ func wrap(err error, format string, args ...any) error {
 	}
 	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err)
 }
+
+// rootScripts reports whether a program in the roots' bin folders is a script for /bin/sh, if sh is set,
+// or for /usr/bin/env, if env is.
+func (s *store) rootScripts(ctx context.Context, sh, env bool) (bool, error) {
+	for _, root := range s.roots {
+		names, err := s.readDir(string(root) + "/bin")
+		if err != nil {
+			return false, err
+		}
+		for _, name := range names {
+			if err := ctx.Err(); err != nil {
+				return false, err
+			}
+			line, err := s.firstLine(string(root) + "/bin/" + name)
+			if err != nil {
+				return false, err
+			}
+			interpreter, _, _ := strings.Cut(strings.TrimLeft(line, " \t"), " ")
+			if sh && interpreter == "/bin/sh" || env && interpreter == "/usr/bin/env" {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// firstLine returns what is behind the #! of an executable script, or "".
+func (s *store) firstLine(abs string) (string, error) {
+	name, info, err := s.stat(abs)
+	if err != nil || !isExecutable(info) {
+		return "", ignoreNotExist(err)
+	}
+	f, err := s.files.Open(name)
+	if err != nil {
+		return "", fmt.Errorf("image: read %s: %w", abs, err)
+	}
+	defer f.Close()
+	head, err := io.ReadAll(io.LimitReader(f, 256))
+	if err != nil {
+		return "", fmt.Errorf("image: read %s: %w", abs, err)
+	}
+	line, _, _ := strings.Cut(string(head), "\n")
+	interpreter, ok := strings.CutPrefix(line, "#!")
+	if !ok {
+		return "", nil
+	}
+	return interpreter, nil
+}

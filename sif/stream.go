@@ -44,5 +44,5 @@ func Stream(ctx context.Context, w io.Writer, img *image.Image, opts *Options, r
 	if err != nil {
 		return nil, fmt.Errorf("sif: write: %w", err)
 	}
-	return newResult(&plan.Result, f), nil
+	return opts.result(&plan.Result, f), nil
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/sylabs/sif/v2/pkg/sif"
@@ -79,17 +80,22 @@ func Write(ctx context.Context, f squashfs.File, img *image.Image, opts *Options
 	if err := fr.writeAround(f); err != nil {
 		return nil, err
 	}
-	return newResult(root, fr), nil
+	return opts.result(root, fr), nil
 }
 
-func newResult(root *squash.Result, f *frame) *Result {
-	return &Result{
+func (o *Options) result(root *squash.Result, f *frame) *Result {
+	r := &Result{
 		ID:        root.ID,
 		Size:      f.size(),
 		Partition: Extent{PartitionOffset, root.Size},
 		Record:    root.Record,
 		Notes:     root.Notes,
 	}
+	said := func(note string) bool { return strings.Contains(note, "no shell") }
+	if o.OCI && !root.Shell && !slices.ContainsFunc(r.Notes, said) {
+		r.Notes = append(slices.Clip(r.Notes), "SingularityCE 4 starts an OCI-SIF by /bin/sh, and the closure has no shell: as a root, bashInteractive would bring it")
+	}
+	return r
 }
 
 // frame makes what goes round a root file system, which partition reads.

@@ -118,7 +118,7 @@ the GPUs, and the exit code is 6: see nix2img gpu --help.`,
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.BoolVar(&b.sif, "sif", false, "build a SIF, for SingularityCE and Apptainer")
-	f.BoolVar(&b.ociSIF, "oci-sif", false, "build an OCI-SIF, for singularity --oci of SingularityCE 4")
+	f.BoolVar(&b.ociSIF, "oci-sif", false, "build an OCI-SIF, for singularity --oci of SingularityCE 4,\nwhich needs a shell in the closure, and runc: with crun 1.8 of Debian 12 none runs")
 	f.BoolVar(&b.squashfs, "squashfs", false, "build a bare squashfs")
 	f.StringVarP(&b.output, "output", "o", "", "write the image to `FILE`, - is standard output\n(default: the first root's name with .sif or .sqsh)")
 	b.oci.addFlags(f)

@@ -22,6 +22,7 @@ type Result struct {
 	Size   int64         // bytes, a multiple of 4096
 	Record *image.Record // the build record, with segment offsets relative to the squashfs
 	Notes  []string      // what the user should know of the image; see [image.Resolved]
+	Shell  bool          // there is a /bin/sh
 }
 
 // Write writes img to f, from offset 0 on. A nil opts or rt means the zero value.
@@ -241,6 +242,7 @@ func (b *build) result(base *baseTree, img *squashfs.Image) *Result {
 		Size:   img.Size,
 		Record: base.record.Placed(id, segments),
 		Notes:  b.resolved.Notes,
+		Shell:  b.resolved.HasShell(),
 	}
 }
 
