@@ -81,8 +81,7 @@ type blob struct {
 
 // blobs are those of an image, as far as they have been found or made.
 type blobs struct {
-	ctx context.Context
-	rt  *image.Runtime
+	rt *image.Runtime
 	*coding
 	closure *closure.Closure
 	shelf   *cache.Shelf
@@ -102,8 +101,8 @@ type blobs struct {
 	survey  *inspect.Survey
 }
 
-func newBlobs(ctx context.Context, rt *image.Runtime, e *coding, c *closure.Closure, use image.GPU, place *layout.Place) (*blobs, error) {
-	s := &blobs{ctx: ctx, rt: rt, coding: e, closure: c, place: place, held: make(map[*unit]*blob), shelf: rt.Shelf()}
+func newBlobs(rt *image.Runtime, e *coding, c *closure.Closure, use image.GPU, place *layout.Place) (*blobs, error) {
+	s := &blobs{rt: rt, coding: e, closure: c, place: place, held: make(map[*unit]*blob), shelf: rt.Shelf()}
 	s.survey = rt.Survey(s.shelf, use)
 	s.buffers = make(chan []byte, 8*par.Workers(rt.Workers)+32)
 	s.header.raw, s.trailer.raw = dirHeader(c.StoreDir()), tarEnd
@@ -158,7 +157,7 @@ func (s *blobs) want(u *unit) *cache.Want[*blob] {
 func blobName(u *unit) string { return "layer of " + string(u.object.Path) }
 
 // lookup returns the blob of a unit, if it is in the cache or held. Otherwise the error wraps fs.ErrNotExist.
-func (s *blobs) lookup(u *unit) (*blob, error) {
+func (s *blobs) lookup(ctx context.Context, u *unit) (*blob, error) {
 	s.mu.Lock()
 	b := s.held[u]
 	s.mu.Unlock()
@@ -168,12 +167,12 @@ func (s *blobs) lookup(u *unit) (*blob, error) {
 	if u.object == nil {
 		return nil, fs.ErrNotExist
 	}
-	return cache.GetOwn(s.ctx, s.shelf, s.want(u))
+	return cache.GetOwn(ctx, s.shelf, s.want(u))
 }
 
 // isAbsent reports whether there is no blob of a unit.
-func (s *blobs) isAbsent(u *unit) (bool, error) {
-	_, err := s.lookup(u)
+func (s *blobs) isAbsent(ctx context.Context, u *unit) (bool, error) {
+	_, err := s.lookup(ctx, u)
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, nil
 	}
@@ -186,6 +185,10 @@ func (e *coding) readBlob(entry *cache.Entry) (*blob, error) {
 	if err := json.Unmarshal(entry.Meta, &b.blobMeta); err != nil {
 		return nil, err
 	}
+	n := int64(e.piece)
+	if b.RawSize <= 0 || int64(len(b.Members)) != (b.RawSize-1)/n+1 {
+		return nil, errLength
+	}
 	size := int64(0)
 	for _, m := range b.Members {
 		if m.Size <= 0 || m.Size > e.room() || int64(m.Size) > entry.Size-size {
@@ -196,22 +199,22 @@ func (e *coding) readBlob(entry *cache.Entry) (*blob, error) {
 	if size != entry.Size {
 		return nil, errLength
 	}
-	return b, nil
+	return b, checkNodes(b.Nodes, b.RawSize)
 }
 
 // open returns the blob of a unit, which it makes if need be.
-func (s *blobs) open(u *unit) (b *blob, err error) {
+func (s *blobs) open(ctx context.Context, u *unit) (b *blob, err error) {
 	s.making.Lock()
 	defer s.making.Unlock()
 	for range 3 { // what is made may be removed by another process
-		if b, err = s.lookup(u); !errors.Is(err, fs.ErrNotExist) {
+		if b, err = s.lookup(ctx, u); !errors.Is(err, fs.ErrNotExist) {
 			return b, err
 		}
-		if err := s.encode(s.ctx, []*job{{units: []*unit{u}}}); err != nil {
+		if err := s.encode(ctx, []*job{{units: []*unit{u}}}); err != nil {
 			return nil, err
 		}
 	}
-	return s.lookup(u)
+	return s.lookup(ctx, u)
 }
 
 // giveUp drops a blob that is of no use for a reason, if that is one, and says so. Otherwise it returns the reason.

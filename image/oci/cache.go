@@ -31,6 +31,9 @@ func Kind() cache.Kind {
 	return cache.Kind{Name: blobKind, Prove: proveEntry, Derived: []string{layerKind, stateKind}}
 }
 
+// maxPiece is more than the pieces of any version have.
+const maxPiece = 64 << 20
+
 func proveEntry(ctx context.Context, k cache.Key, e *cache.Entry) (*cache.Tree, error) {
 	var m blobMeta
 	if err := json.Unmarshal(e.Meta, &m); err != nil {
@@ -45,7 +48,9 @@ func proveEntry(ctx context.Context, k cache.Key, e *cache.Entry) (*cache.Tree, 
 	if err != nil {
 		return nil, err
 	}
-	c.piece = min(piece, 64<<20)
+	if c.piece = piece; piece <= 0 || piece > maxPiece {
+		return nil, fmt.Errorf("encoding %q: no such pieces", m.Encoding)
+	}
 	b, err := c.readBlob(e)
 	if err != nil {
 		return nil, err
@@ -54,14 +59,14 @@ func proveEntry(ctx context.Context, k cache.Key, e *cache.Entry) (*cache.Tree, 
 	if blobKey(b.Encoding, o) != k {
 		return nil, errors.New("it is under another key than its own")
 	}
-	s := &blobs{ctx: ctx, coding: c}
+	s := &blobs{coding: c}
 	r := &blobReader{s: s, b: b, at: -1}
 	if err := verifyTar(ctxio.Reader(ctx, io.NewSectionReader(r, 0, b.RawSize)), o); err != nil {
 		return nil, err
 	}
-	return &cache.Tree{NARHash: b.NARHash, Files: func(context.Context) (fs.FS, string, error) {
+	return &cache.Tree{NARHash: b.NARHash, Files: func(ctx context.Context) (fs.FS, string, error) {
 		root := b.Path.Base()
-		return &overlay{s: s, trees: map[string]*tree{root: newTree(s, nil, b)}}, root, nil
+		return &overlay{ctx: ctx, s: s, trees: map[string]*tree{root: newTree(s, nil, b)}}, root, nil
 	}}, nil
 }
 

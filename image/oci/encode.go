@@ -85,7 +85,7 @@ func (s *blobs) encode(ctx context.Context, jobs []*job) error {
 	defer d.stop()
 	for p, err := range par.Map(ctx, workers, 2*workers+2, s.walk(ctx, jobs), s.convert) {
 		if err == nil {
-			err = d.take(p)
+			err = d.take(ctx, p)
 		}
 		if err != nil {
 			stopFetching() // the walk must not wait for it
@@ -106,7 +106,7 @@ func (s *blobs) fetch(ctx context.Context, jobs []*job) (stop func(), err error)
 	var units []*unit
 	for _, j := range jobs {
 		for _, u := range j.units {
-			remote, err := s.isRemote(f, u)
+			remote, err := s.isRemote(ctx, f, u)
 			if err != nil {
 				return nil, err
 			}
@@ -123,11 +123,11 @@ func (s *blobs) fetch(ctx context.Context, jobs []*job) (stop func(), err error)
 }
 
 // isRemote reports whether a unit comes from far away, and has no blob.
-func (s *blobs) isRemote(f closure.Fetcher, u *unit) (bool, error) {
+func (s *blobs) isRemote(ctx context.Context, f closure.Fetcher, u *unit) (bool, error) {
 	if u.object == nil || !f.Remote(u.object.Path) {
 		return false, nil
 	}
-	return s.isAbsent(u)
+	return s.isAbsent(ctx, u)
 }
 
 // A drain takes pieces in order, and gives them to all who want them.
@@ -144,11 +144,11 @@ func (d *drain) stop() {
 	}
 }
 
-func (d *drain) take(p *piece) (err error) {
+func (d *drain) take(ctx context.Context, p *piece) (err error) {
 	s, u, last, fresh, sum := d.s, p.unit, p.last, p.fresh, p.job.sum
 	if p.first && fresh {
 		d.k = s.keep(u, sum)
-		if o := s.observer(u); o != nil {
+		if o := s.observer(ctx, u); o != nil {
 			d.w = newWatch(u.object.Path, o)
 		}
 	}
@@ -188,7 +188,7 @@ func (d *drain) take(p *piece) (err error) {
 }
 
 // observer returns whom a store object is to be shown that is being compressed, or nil.
-func (s *blobs) observer(u *unit) closure.Observer {
+func (s *blobs) observer(ctx context.Context, u *unit) closure.Observer {
 	if u.object == nil {
 		return nil
 	}
@@ -201,7 +201,7 @@ func (s *blobs) observer(u *unit) closure.Observer {
 		if u.tree != nil {
 			again = nil
 		}
-		if o := s.survey.Observe(s.ctx, *u.object, again); o != nil {
+		if o := s.survey.Observe(ctx, *u.object, again); o != nil {
 			list = append(list, o)
 		}
 	}
@@ -232,7 +232,7 @@ func (s *blobs) walk(ctx context.Context, jobs []*job) func(func(*piece, error) 
 
 func (s *blobs) walkUnit(ctx context.Context, j *job, u *unit, yield func(*piece, error) bool) error {
 	cut := &cutter{s: s, job: j, unit: u, yield: yield}
-	if b, err := s.lookup(u); err == nil {
+	if b, err := s.lookup(ctx, u); err == nil {
 		ok, err := cut.blob(b)
 		if ok || err != nil {
 			return err

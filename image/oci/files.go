@@ -2,6 +2,7 @@ package oci
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -40,11 +41,46 @@ func newNode(root, name string, info fs.FileInfo, link string, off int64) node {
 	return n
 }
 
+var errNodes = errors.New("its files are not a tree")
+
+// checkNodes finds out whether nodes are a tree in the order of a NAR, with all contents in so many bytes of tar.
+func checkNodes(nodes []node, size int64) error {
+	type dir struct{ name, last string } // last is the name in it that came last
+	var dirs []dir                       // that the node lies in
+	for i, n := range nodes {
+		name := string(n.Name)
+		parent, base := "", name
+		if k := strings.LastIndexByte(name, '/'); k >= 0 {
+			parent, base = name[:k], name[k+1:]
+		}
+		for len(dirs) > 0 && dirs[len(dirs)-1].name != parent {
+			dirs = dirs[:len(dirs)-1]
+		}
+		switch {
+		case n.Off < 0 || n.Size < 0 || n.Size > size-n.Off || n.Mode() == fs.ModeIrregular:
+			return errNodes
+		case i == 0 && name == "": // the root
+		case base == "." || base == ".." || len(dirs) == 0 || base <= dirs[len(dirs)-1].last:
+			return errNodes
+		default:
+			dirs[len(dirs)-1].last = base
+		}
+		if n.Kind == "d" {
+			dirs = append(dirs, dir{name: name})
+		}
+	}
+	if len(nodes) == 0 {
+		return errNodes
+	}
+	return nil
+}
+
 // errDropped says that a blob was damaged, and is there no more.
 var errDropped = errors.New("oci: an entry of the cache has been dropped")
 
 // An overlay is a store of which those objects come from blobs that have one.
 type overlay struct {
+	ctx   context.Context // of looking for blobs: methods of an fs.FS get none
 	s     *blobs
 	files fs.FS
 
@@ -66,8 +102,8 @@ type tree struct {
 	data    *blobReader
 }
 
-func (s *blobs) overlay(c *closure.Closure, units map[string]*unit) *overlay {
-	return &overlay{s: s, files: c.Files, units: units, trees: make(map[string]*tree)}
+func (s *blobs) overlay(ctx context.Context, c *closure.Closure, units map[string]*unit) *overlay {
+	return &overlay{ctx: ctx, s: s, files: c.Files, units: units, trees: make(map[string]*tree)}
 }
 
 // of returns the tree in which a file is, or nil if it is to be looked for in the store.
@@ -80,7 +116,7 @@ func (o *overlay) of(name string) (t *tree, rel string, err error) {
 	if ok || u == nil {
 		return t, rel, nil
 	}
-	b, err := o.s.lookup(u)
+	b, err := o.s.lookup(o.ctx, u)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, rel, err
 	}

@@ -109,13 +109,13 @@ func buildAt(ctx context.Context, dir string, img *image.Image, opts *Options, r
 			return nil, err
 		}
 	}
-	s, err := newBlobs(ctx, rt, c, img.Closure, img.GPU, place)
+	s, err := newBlobs(rt, c, img.Closure, img.GPU, place)
 	if err != nil {
 		return nil, err
 	}
-	built, err := s.build(img, opts)
+	built, err := s.build(ctx, img, opts)
 	for errors.Is(err, errDropped) {
-		built, err = s.build(img, opts)
+		built, err = s.build(ctx, img, opts)
 	}
 	if err != nil {
 		s.Close()
@@ -124,21 +124,21 @@ func buildAt(ctx context.Context, dir string, img *image.Image, opts *Options, r
 	return built, nil
 }
 
-func (s *blobs) build(img *image.Image, opts *Options) (*Image, error) {
-	layers, units, err := s.layers(opts)
+func (s *blobs) build(ctx context.Context, img *image.Image, opts *Options) (*Image, error) {
+	layers, units, err := s.layers(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
 	b := &Image{blobs: s, layers: layers}
-	if err := s.adopt(unitsOf(img.Closure.Objects(), units)); err != nil {
+	if err := s.adopt(ctx, unitsOf(img.Closure.Objects(), units)); err != nil {
 		return nil, err
 	}
-	remote, err := s.anyRemote(units)
+	remote, err := s.anyRemote(ctx, units)
 	if err != nil {
 		return nil, err
 	}
 	// Objects that have been compressed are not looked at in the store any more.
-	files := s.overlay(img.Closure, units)
+	files := s.overlay(ctx, img.Closure, units)
 	rt := *s.rt
 	unknown := s.unknown(img.Closure.Objects())
 	todo := b.layers
@@ -148,31 +148,31 @@ func (s *blobs) build(img *image.Image, opts *Options) (*Image, error) {
 		if !remote { // what is wrong with all the rest had better be found before
 			rest := *img
 			rest.GPU = image.GPU{NV: image.No, ROCm: image.No}
-			if _, _, err := s.resolve(&rest, new(image.Runtime), files); err != nil {
+			if _, _, err := s.resolve(ctx, &rest, new(image.Runtime), files); err != nil {
 				return nil, err
 			}
 		}
-		if err := s.makeLayers(todo); err != nil {
+		if err := s.makeLayers(ctx, todo); err != nil {
 			return nil, err
 		}
 		todo = nil
 		if remote {
-			files = s.overlay(img.Closure, units)
+			files = s.overlay(ctx, img.Closure, units)
 		}
 	}
 	if rt.Facts == nil && len(s.survey.Inspectors) > 0 {
-		if rt.Facts, err = s.survey.Complete(s.ctx, img.Closure.Objects(), files); err != nil {
+		if rt.Facts, err = s.survey.Complete(ctx, img.Closure.Objects(), files); err != nil {
 			return nil, err
 		}
 	}
-	resolved, base, err := s.resolve(img, &rt, files)
+	resolved, base, err := s.resolve(ctx, img, &rt, files)
 	if err != nil {
 		return nil, err
 	}
 	b.Record, b.Notes = base.record, resolved.Notes
-	last := &Layer{s: s, units: []*unit{{source: source{files: base.files, root: ".", name: "."}}}}
+	last := &Layer{ctx: ctx, s: s, units: []*unit{{source: source{files: base.files, root: ".", name: "."}}}}
 	b.layers = append(b.layers, last)
-	if err := s.makeLayers(append(todo, last)); err != nil {
+	if err := s.makeLayers(ctx, append(todo, last)); err != nil {
 		return nil, err
 	}
 	if err := s.survey.Prove(unknown...); err != nil {
@@ -187,13 +187,13 @@ func (s *blobs) unknown(objects []closure.Object) []closure.Object {
 }
 
 // anyRemote reports whether there is a unit that comes from far away, and has no blob.
-func (s *blobs) anyRemote(units map[string]*unit) (bool, error) {
+func (s *blobs) anyRemote(ctx context.Context, units map[string]*unit) (bool, error) {
 	f, ok := s.closure.Files.(closure.Fetcher)
 	if !ok {
 		return false, nil
 	}
 	for _, u := range units {
-		if remote, err := s.isRemote(f, u); remote || err != nil {
+		if remote, err := s.isRemote(ctx, f, u); remote || err != nil {
 			return remote, err
 		}
 	}
@@ -207,12 +207,12 @@ type baseFiles struct {
 }
 
 // resolve settles what depends on the closure's files.
-func (s *blobs) resolve(img *image.Image, rt *image.Runtime, files fs.FS) (*image.Resolved, *baseFiles, error) {
+func (s *blobs) resolve(ctx context.Context, img *image.Image, rt *image.Runtime, files fs.FS) (*image.Resolved, *baseFiles, error) {
 	c := *img.Closure
 	c.Files = files
 	settled := *img
 	settled.Closure = &c
-	resolved, err := settled.Resolve(s.ctx, rt)
+	resolved, err := settled.Resolve(ctx, rt)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -221,19 +221,19 @@ func (s *blobs) resolve(img *image.Image, rt *image.Runtime, files fs.FS) (*imag
 		return nil, nil, err
 	}
 	record.OCI = s.coding.record()
-	base, err := resolved.Base(s.ctx, record)
+	base, err := resolved.Base(ctx, record)
 	return resolved, &baseFiles{base, record}, err
 }
 
 // layers divides the closure into layers of units, which it also returns by base name.
-func (s *blobs) layers(opts *Options) (layers []*Layer, units map[string]*unit, err error) {
+func (s *blobs) layers(ctx context.Context, opts *Options) (layers []*Layer, units map[string]*unit, err error) {
 	groups, err := opts.Layering.Plan(s.closure)
 	if err != nil {
 		return nil, nil, err
 	}
 	units = make(map[string]*unit)
 	for _, g := range groups {
-		l := &Layer{s: s}
+		l := &Layer{ctx: ctx, s: s}
 		for _, o := range g {
 			u := &unit{source{files: s.closure.Files, root: o.Path.Base(), name: strings.TrimPrefix(string(o.Path), "/")}, &o}
 			l.units = append(l.units, u)

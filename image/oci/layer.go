@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding"
 	"errors"
@@ -19,6 +20,7 @@ import (
 // what the cache has lost meanwhile is compressed again.
 type Layer struct {
 	summary
+	ctx   context.Context // of reading it: what opens a v1.Layer takes none
 	s     *blobs
 	units []*unit
 	file  *layout.Blob // nil: it has to be read together
@@ -116,8 +118,8 @@ func (r *layerReader) WriteTo(w io.Writer) (n int64, err error) {
 
 // next reads the next member to cur.
 func (r *layerReader) next() error {
-	s := r.l.s
-	if err := s.ctx.Err(); err != nil {
+	s, ctx := r.l.s, r.l.ctx
+	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if r.unit >= len(r.l.units) {
@@ -132,7 +134,7 @@ func (r *layerReader) next() error {
 	}
 	u := r.l.units[r.unit]
 	if r.blob == nil {
-		b, err := s.open(u)
+		b, err := s.open(ctx, u)
 		if err != nil {
 			return err
 		}
@@ -191,7 +193,7 @@ type layerSum struct {
 const stateEvery = 1 << 20
 
 // newLayerSum begins with the last state that the cache has of a layer of the given units.
-func (s *blobs) newLayerSum(units []*unit, begin chain) (*layerSum, error) {
+func (s *blobs) newLayerSum(ctx context.Context, units []*unit, begin chain) (*layerSum, error) {
 	digest, diffID := sha256.New(), sha256.New()
 	chains := make([]chain, len(units)+1)
 	chains[0] = begin
@@ -203,7 +205,7 @@ func (s *blobs) newLayerSum(units []*unit, begin chain) (*layerSum, error) {
 	}
 	for i := objects; i > 0; i-- {
 		var st state
-		err := s.shelf.Recall(s.ctx, chains[i].stateKey(), &st)
+		err := s.shelf.Recall(ctx, chains[i].stateKey(), &st)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

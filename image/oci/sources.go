@@ -13,7 +13,7 @@ import (
 )
 
 // adopt takes the blobs of objects out of other caches, as far as the own one does not have them.
-func (s *blobs) adopt(units iter.Seq[*unit]) error {
+func (s *blobs) adopt(ctx context.Context, units iter.Seq[*unit]) error {
 	if len(s.rt.From) == 0 {
 		return nil
 	}
@@ -26,7 +26,7 @@ func (s *blobs) adopt(units iter.Seq[*unit]) error {
 		}
 	}
 	adopt := func(ctx context.Context, u *unit) (struct{}, error) { return struct{}{}, s.adoptUnit(ctx, u) }
-	for _, err := range par.Map(s.ctx, workers, 2*workers, seq, adopt) {
+	for _, err := range par.Map(ctx, workers, 2*workers, seq, adopt) {
 		if err != nil {
 			return err
 		}
@@ -35,7 +35,7 @@ func (s *blobs) adopt(units iter.Seq[*unit]) error {
 }
 
 func (s *blobs) adoptUnit(ctx context.Context, u *unit) error {
-	if absent, err := s.isAbsent(u); !absent {
+	if absent, err := s.isAbsent(ctx, u); !absent {
 		return err
 	}
 	b, err := cache.Get(ctx, s.shelf, s.want(u))
@@ -51,10 +51,7 @@ func (s *blobs) adoptUnit(ctx context.Context, u *unit) error {
 // prove proves that a blob is what would be made of a unit: the files that its metadata tell of
 // give the very tar entries that it has, and those have the NAR hash.
 func (s *blobs) prove(ctx context.Context, u *unit, b *blob) error {
-	if n := int64(s.piece); int64(len(b.Members)) != (b.RawSize+n-1)/n {
-		return errLength
-	}
-	files := &overlay{s: s, trees: map[string]*tree{u.root: newTree(s, nil, b)}}
+	files := &overlay{ctx: ctx, s: s, trees: map[string]*tree{u.root: newTree(s, nil, b)}}
 	entries := &comparer{r: io.NewSectionReader(&blobReader{s: s, b: b, at: -1}, 0, b.RawSize)}
 	r, w := io.Pipe()
 	written := make(chan struct{})

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 
@@ -9,7 +10,7 @@ import (
 
 // makeLayers finds out what is to be known of layers.
 // Of those that the cache knows, nothing is read.
-func (s *blobs) makeLayers(layers []*Layer) (err error) {
+func (s *blobs) makeLayers(ctx context.Context, layers []*Layer) (err error) {
 	var jobs []*job
 	var missing []*Layer
 	defer func() {
@@ -21,7 +22,7 @@ func (s *blobs) makeLayers(layers []*Layer) (err error) {
 	}()
 	for _, l := range layers {
 		begin := s.chain(s.closure.StoreDir())
-		known, err := s.known(l, begin)
+		known, err := s.known(ctx, l, begin)
 		if err != nil {
 			return err
 		}
@@ -29,13 +30,13 @@ func (s *blobs) makeLayers(layers []*Layer) (err error) {
 			s.skip(l)
 			continue
 		}
-		sum, err := s.newLayerSum(l.units, begin)
+		sum, err := s.newLayerSum(ctx, l.units, begin)
 		if err != nil {
 			return err
 		}
 		missing, jobs = append(missing, l), append(jobs, &job{sum.rest, sum})
 	}
-	if err := s.encode(s.ctx, jobs); err != nil {
+	if err := s.encode(ctx, jobs); err != nil {
 		if _, ok := errors.AsType[*WhiteoutError](err); ok {
 			return s.whiteouts(layers, err)
 		}
@@ -52,14 +53,14 @@ func (s *blobs) makeLayers(layers []*Layer) (err error) {
 }
 
 // known reports whether a cache knows a layer, and fills in what it knows.
-func (s *blobs) known(l *Layer, c chain) (bool, error) {
+func (s *blobs) known(ctx context.Context, l *Layer, c chain) (bool, error) {
 	for _, u := range l.units {
 		if u.object == nil {
 			return false, nil
 		}
 		c = c.add(u.object)
 	}
-	err := s.shelf.Recall(s.ctx, c.layerKey(), &l.summary)
+	err := s.shelf.Recall(ctx, c.layerKey(), &l.summary)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

@@ -31,32 +31,32 @@ func Warm(ctx context.Context, c *closure.Closure, opts *Options, rt *image.Runt
 	if err != nil {
 		return nil, err
 	}
-	s, err := newBlobs(ctx, rt, coding, c, image.GPU{}, nil)
+	s, err := newBlobs(rt, coding, c, image.GPU{}, nil)
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
 	s.shelf.Strict()
-	done, err := s.warm(opts, i, n)
+	done, err := s.warm(ctx, opts, i, n)
 	for errors.Is(err, errDropped) {
-		done, err = s.warm(opts, i, n)
+		done, err = s.warm(ctx, opts, i, n)
 	}
 	return done, err
 }
 
-func (s *blobs) warm(opts *Options, i, n int) (*image.Warmed, error) {
-	layers, units, err := s.layers(opts)
+func (s *blobs) warm(ctx context.Context, opts *Options, i, n int) (*image.Warmed, error) {
+	layers, units, err := s.layers(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
 	shard := s.closure.Shard(i, n)
-	if err := s.adopt(unitsOf(shard, units)); err != nil {
+	if err := s.adopt(ctx, unitsOf(shard, units)); err != nil {
 		return nil, err
 	}
 	s.observe = true
 	missing := new(job)
 	for u := range unitsOf(shard, units) {
-		absent, err := s.isAbsent(u)
+		absent, err := s.isAbsent(ctx, u)
 		if err != nil {
 			return nil, err
 		}
@@ -65,9 +65,9 @@ func (s *blobs) warm(opts *Options, i, n int) (*image.Warmed, error) {
 		}
 	}
 	if n == 1 {
-		err = s.makeLayers(layers)
+		err = s.makeLayers(ctx, layers)
 	} else {
-		err = s.encode(s.ctx, []*job{missing})
+		err = s.encode(ctx, []*job{missing})
 	}
 	if err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func (s *blobs) warm(opts *Options, i, n int) (*image.Warmed, error) {
 	if err := s.survey.Prove(shard...); err != nil {
 		return nil, err
 	}
-	if _, err = s.survey.Complete(s.ctx, shard, s.overlay(s.closure, units)); err != nil {
+	if _, err = s.survey.Complete(ctx, shard, s.overlay(ctx, s.closure, units)); err != nil {
 		return nil, err
 	}
 	return &image.Warmed{Objects: len(shard), Encoded: len(missing.units)}, nil
