@@ -78,6 +78,9 @@ to build. What is in the image comes from one of these places:
 
 Without a ROOT, --closure and a stream give all paths that nothing else refers to.
 
+If no flag chooses the format, the ending of -o does: .sif, .oci.sif (an OCI-SIF), or .sqsh, .sqfs,
+.squashfs and .squash (a squashfs).
+
 The result is printed to standard output: image ID and file. The same closure, options
 and version of nix2img give the same ID and the same bytes, whatever --jobs says.
 The image appears under its name when it is complete, or not at all.
@@ -131,7 +134,6 @@ the GPUs, and the exit code is 6: see nix2img gpu --help.`,
 	b.addConfigFlags(f)
 	f.BoolVar(&b.digest, "digest", false, "also print the SHA-256 of the file")
 	f.BoolVar(&b.asJSON, "json", false, "print the result as JSON")
-	completeFlags(cmd)
 	return cmd
 }
 

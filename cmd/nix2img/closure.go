@@ -49,7 +49,6 @@ and that of all that would not be there without it.`,
 	f.Lookup("top").NoOptDefVal = "20"
 	f.BoolVar(&l.asJSON, "json", false, "print all that is known, as JSON")
 	l.source.addFlags(f)
-	cmd.MarkFlagDirname("store")
 	return cmd
 }
 
@@ -215,7 +214,6 @@ PATH is a store path, or the name of one without its digest.`,
 	cmd.Flags().SortFlags = false
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	s.addFlags(cmd.Flags())
-	cmd.MarkFlagDirname("store")
 	return cmd
 }
 

@@ -18,6 +18,11 @@ type finding struct {
 	Hint   string `json:"hint,omitempty"` // what can be done about it
 }
 
+// doctorResult is what "doctor --json" prints.
+type doctorResult struct {
+	Findings []finding `json:"findings"`
+}
+
 // state is how a finding is to be taken.
 type state string
 
@@ -56,9 +61,7 @@ The exit code is 0 whatever is found, for most of this need not be on a machine 
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d.examine(cmd.Context())
 			if asJSON {
-				return printEnvelope(a.ui, "doctor", struct {
-					Findings []finding `json:"findings"`
-				}{d.findings})
+				return printEnvelope(a.ui, "doctor", &doctorResult{d.findings})
 			}
 			return d.print(a.ui)
 		},

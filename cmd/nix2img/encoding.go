@@ -1,11 +1,14 @@
 package main
 
 import (
-	"github.com/spf13/cobra"
+	"slices"
+	"strings"
+
 	"github.com/spf13/pflag"
 
 	"github.com/nix2img/nix2img/image/oci"
 	"github.com/nix2img/nix2img/internal/codec"
+	"github.com/nix2img/nix2img/internal/spelling"
 	"github.com/nix2img/nix2img/squashfs"
 )
 
@@ -30,7 +33,7 @@ func (e *encoding) options() (*squashfs.Options, error) {
 	if e.compression != "" {
 		var err error
 		if opts.Compression, err = squashfs.ParseCompression(e.compression); err != nil {
-			return nil, usagef("--compression: %w", err)
+			return nil, e.refuse(err)
 		}
 	}
 	if e.blockSize != "" {
@@ -56,16 +59,20 @@ func (e *encoding) layers() (opts *oci.Options, err error) {
 		err = opts.Validate()
 	}
 	if err != nil {
-		return nil, usagef("--compression: %w", err)
+		return nil, e.refuse(err)
 	}
 	return opts, nil
 }
 
-// completeFlags tells shells about the flags of commands that encode.
-func completeFlags(cmd *cobra.Command) {
-	cmd.RegisterFlagCompletionFunc("compression", cobra.FixedCompletions(
-		[]string{"gzip", "zstd", "zstd-go", "lz4", "xz", "none"}, cobra.ShellCompDirectiveNoFileComp))
-	for _, dir := range []string{"store", "cache", "cache-from"} {
-		cmd.MarkFlagDirname(dir)
+// codecNames are the names of all codecs.
+var codecNames = []string{"gzip", "zstd", "zstd-go", "lz4", "xz", "none"}
+
+// refuse says what is wrong with --compression.
+func (e *encoding) refuse(err error) error {
+	err = usagef("--compression: %w", err)
+	name, _, _ := strings.Cut(e.compression, ":")
+	if meant := spelling.Nearest(name, codecNames); meant != "" && !slices.Contains(codecNames, name) {
+		return withHint(err, "did you mean --compression %s?", meant)
 	}
+	return err
 }

@@ -91,9 +91,6 @@ with kind (sass, ptx, lto, hip), target, and the counts sections (as cuobjdump) 
 	f.StringVar(&g.arch, "arch", "", "the CPU's `ARCH`, Go's name, of an OCI image for several")
 	f.StringVar(&g.nv, "nv", "auto", "with no as `WHEN`: what has no GPU code is meant to run on the CPU")
 	f.BoolVar(&g.asJSON, "json", false, "print JSON")
-	for _, dir := range []string{"store", "cache"} {
-		cmd.MarkFlagDirname(dir)
-	}
 	return cmd
 }
 

@@ -8,7 +8,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -18,7 +17,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/nix2img/nix2img/internal/par"
 	"github.com/nix2img/nix2img/internal/tempfile"
@@ -115,12 +113,7 @@ on any machine and with any number of jobs.`,
 	root.SetIn(a.ui.stdin)
 	root.SetOut(a.ui.stdout)
 	root.SetErr(a.ui.stderr)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		if errors.Is(err, pflag.ErrHelp) {
-			return err
-		}
-		return withHint(&usageError{err}, "see %s --help", cmd.CommandPath())
-	})
+	root.SetFlagErrorFunc(wrongFlag)
 	root.PersistentFlags().BoolVarP(&a.ui.quiet, "quiet", "q", false, "do not say what is going on")
 	root.PersistentFlags().BoolVarP(&a.ui.verbose, "verbose", "v", false, "say more of what is going on")
 	root.PersistentFlags().StringVar(&a.cpuProfile, "cpuprofile", "", "write a profile for go tool pprof to `FILE`")
@@ -140,9 +133,11 @@ on any machine and with any number of jobs.`,
 		newInspect(a), newList(a), newCat(a), newExtract(a), newDoctor(a), newVersion(a),
 	)
 	watch(root)
+	completeFlags(root)
 	// cobra's own commands take any arguments.
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
+	arrangeHelp(root)
 	for _, cmd := range root.Commands() {
 		switch cmd.Name() {
 		case "help":

@@ -72,9 +72,6 @@ have all of it, and verdict the outcome: runs, tcp, "needs host", unknown or fai
 	f.IntVarP(&n.source.jobs, "jobs", "j", 0, "use `N` cores, which never changes the output (default: all)")
 	f.StringVar(&n.arch, "arch", "", "the CPU's `ARCH`, Go's name, of an OCI image for several")
 	f.BoolVar(&n.asJSON, "json", false, "print JSON")
-	for _, dir := range []string{"store", "cache"} {
-		cmd.MarkFlagDirname(dir)
-	}
 	return cmd
 }
 

@@ -39,6 +39,7 @@ var jsonKinds = map[string][]any{
 	"cache info":   {cacheResult{}},
 	"cache prune":  {pruneResult{}},
 	"cache verify": {verifyResult{}},
+	"doctor":       {doctorResult{}},
 	"version":      {versionResult{}},
 }
 
@@ -296,6 +297,7 @@ func TestJSONIsAsItsSchema(t *testing.T) {
 		{"cache verify", false, 0},
 		{"cache prune --dry-run --all", false, 0},
 		{"cache prune --keep 10G", false, 0},
+		{"doctor", false, 0},
 		{"version", false, 0},
 	} {
 		args := append(strings.Fields(test.line), "--json", "-q")

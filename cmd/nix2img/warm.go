@@ -65,7 +65,6 @@ always the same one. So N machines that share a cache can do the work side by si
 	f.BoolVar(&w.oci, "oci", false, "compress for layers of OCI images")
 	w.layers.addFlags(f)
 	f.BoolVar(&w.asJSON, "json", false, "print JSON")
-	completeFlags(cmd)
 	return cmd
 }
 
