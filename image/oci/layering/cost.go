@@ -13,45 +13,34 @@ type Change struct {
 	Bytes int64  `json:"bytes"` // of layers that change, before compression
 }
 
+// kinds are the changes that are told of: of objects with some name and weight.
+var kinds = []struct {
+	name string
+	of   func(name string, weight int64) bool
+}{
+	{"the application", func(_ string, weight int64) bool { return weight == appWeight }},
+	{"one Python module", func(name string, _ int64) bool { return isModule(name) }},
+	{"python", func(name string, _ int64) bool { return isPython(name) && !strings.HasSuffix(name, "-env") }},
+	{"glibc", func(name string, _ int64) bool { return strings.HasPrefix(name, "glibc-") }},
+	{"CUDA", func(name string, _ int64) bool { return isCUDA(name) }},
+}
+
 // Changes tells what is to be pulled again after changes of some kinds, if layers are as a Plan has them.
 // Kinds of which the closure has nothing are left out.
 func Changes(c *closure.Closure, layers [][]closure.Object) []Change {
 	p := newPlanner(c)
-	at := make(map[closure.Path]int)
-	for i, o := range p.objects {
-		at[o.Path] = i
-	}
-	events := make([]bitset, len(layers))
-	sizes := make([]int64, len(layers))
-	for i, layer := range layers {
-		var members []int
-		for _, o := range layer {
-			members = append(members, at[o.Path])
-		}
-		cl := p.cluster(members...)
-		events[i], sizes[i] = cl.events, cl.size
-	}
-	kinds := []struct {
-		name string
-		of   func(i int, name string) bool
-	}{
-		{"the application", func(i int, _ string) bool { return p.weights[i] == appWeight }},
-		{"one Python module", func(_ int, name string) bool { return isModule(name) }},
-		{"python", func(_ int, name string) bool { return isPython(name) && !strings.HasSuffix(name, "-env") }},
-		{"glibc", func(_ int, name string) bool { return strings.HasPrefix(name, "glibc-") }},
-		{"CUDA", func(_ int, name string) bool { return isCUDA(name) }},
-	}
+	clusters := p.clusters(layers)
 	var changes []Change
 	for _, kind := range kinds {
 		ch := Change{Name: kind.name}
 		for i, o := range p.objects {
-			if !kind.of(i, o.Path.Name()) {
+			if !kind.of(o.Path.Name(), p.weights[i]) {
 				continue
 			}
 			ch.Paths++
-			for j := range layers {
-				if events[j].has(i) {
-					ch.Bytes += sizes[j]
+			for _, cl := range clusters {
+				if cl.events.has(i) {
+					ch.Bytes += cl.size
 				}
 			}
 		}
@@ -61,4 +50,20 @@ func Changes(c *closure.Closure, layers [][]closure.Object) []Change {
 		}
 	}
 	return changes
+}
+
+// clusters makes clusters of layers.
+func (p *planner) clusters(layers [][]closure.Object) (list []*cluster) {
+	at := make(map[closure.Path]int)
+	for i, o := range p.objects {
+		at[o.Path] = i
+	}
+	for _, layer := range layers {
+		var members []int
+		for _, o := range layer {
+			members = append(members, at[o.Path])
+		}
+		list = append(list, p.cluster(members...))
+	}
+	return list
 }

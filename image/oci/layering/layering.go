@@ -148,36 +148,16 @@ func (p *planner) cluster(members ...int) *cluster {
 // begin makes the groups that are asked for, those of before, and a cluster for each object else.
 func (p *planner) begin(o *Options) (clusters []*cluster, err error) {
 	placed := make([]bool, len(p.objects))
-	group := func(members []int) {
-		if len(members) == 0 {
-			return
-		}
-		cl := p.cluster(members...)
-		cl.fixed = true
-		clusters = append(clusters, cl)
+	groups, err := p.grouped(o.Groups, placed)
+	if err != nil {
+		return nil, err
 	}
-	for _, patterns := range o.Groups {
-		var members []int
-		for i, object := range p.objects {
-			if placed[i] {
-				continue
-			}
-			for _, pattern := range patterns {
-				byName, err := path.Match(pattern, object.Path.Name())
-				if err != nil {
-					return nil, fmt.Errorf("layering: pattern %q: %w", pattern, err)
-				}
-				if byBase, _ := path.Match(pattern, object.Path.Base()); byName || byBase {
-					placed[i] = true
-					members = append(members, i)
-					break
-				}
-			}
+	for _, members := range append(groups, p.previous(o.Previous, placed)...) {
+		if len(members) > 0 {
+			cl := p.cluster(members...)
+			cl.fixed = true
+			clusters = append(clusters, cl)
 		}
-		group(members)
-	}
-	for _, members := range p.previous(o.Previous, placed) {
-		group(members)
 	}
 	for i := range p.objects {
 		if !placed[i] {
@@ -185,6 +165,40 @@ func (p *planner) begin(o *Options) (clusters []*cluster, err error) {
 		}
 	}
 	return clusters, nil
+}
+
+// grouped finds the members of the groups that are asked for.
+func (p *planner) grouped(list [][]string, placed []bool) (groups [][]int, err error) {
+	for _, patterns := range list {
+		var members []int
+		for i, object := range p.objects {
+			if placed[i] {
+				continue
+			}
+			if placed[i], err = matches(patterns, object.Path); err != nil {
+				return nil, err
+			}
+			if placed[i] {
+				members = append(members, i)
+			}
+		}
+		groups = append(groups, members)
+	}
+	return groups, nil
+}
+
+// matches reports whether one of the patterns matches a path's name, or its base name.
+func matches(patterns []string, p closure.Path) (bool, error) {
+	for _, pattern := range patterns {
+		byName, err := path.Match(pattern, p.Name())
+		if err != nil {
+			return false, fmt.Errorf("layering: pattern %q: %w", pattern, err)
+		}
+		if byBase, _ := path.Match(pattern, p.Base()); byName || byBase {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // previous finds the members of earlier layers again, or what has come in their place.
@@ -228,22 +242,29 @@ func (p *planner) previous(layers [][]string, placed []bool) (groups [][]int) {
 	return groups
 }
 
+// referred has what objects that are no roots refer to.
+func referred(objects []closure.Object, roots []closure.Path) map[closure.Path]bool {
+	used := make(map[closure.Path]bool)
+	for _, o := range objects {
+		if slices.Contains(roots, o.Path) {
+			continue
+		}
+		for _, ref := range o.References {
+			if ref != o.Path {
+				used[ref] = true
+			}
+		}
+	}
+	return used
+}
+
 // weights says how often objects change, each other than by what it needs:
 // 20 is as often as a Python module does.
 func weights(c *closure.Closure, objects []closure.Object) []int64 {
 	const module, interpreter, library, large = 20, 14, 5, 3
 	// The application is the roots, and what nothing but roots refers to.
-	used := make(map[closure.Path]bool)
 	roots := c.Roots()
-	for _, o := range objects {
-		if !slices.Contains(roots, o.Path) {
-			for _, ref := range o.References {
-				if ref != o.Path {
-					used[ref] = true
-				}
-			}
-		}
-	}
+	used := referred(objects, roots)
 	list := make([]int64, len(objects))
 	for i, o := range objects {
 		switch name := o.Path.Name(); {
