@@ -174,22 +174,8 @@ func adopt[T any](ctx context.Context, s *Shelf, w *Want[T], e *Entry, trusted b
 	}
 	to := s.Create(w.Key, true)
 	defer to.Discard()
-	buf := make([]byte, min(e.Size, 1<<20))
-	for off := int64(0); off < e.Size; {
-		p := buf[:min(int64(len(buf)), e.Size-off)]
-		if err := ctx.Err(); err != nil {
-			return t, err
-		}
-		if n, err := e.Data.ReadAt(p, off); n < len(p) {
-			if err == io.EOF {
-				err = ErrDamaged
-			}
-			return t, err
-		}
-		if _, err := to.Write(p); err != nil {
-			return t, &ownError{err}
-		}
-		off += int64(len(p))
+	if err := copyData(ctx, to, e); err != nil {
+		return t, err
 	}
 	if t, err = w.Decode(&Entry{to, e.Size, meta}); err == nil && !trusted {
 		err = w.Prove(ctx, t)
@@ -202,6 +188,28 @@ func adopt[T any](ctx context.Context, s *Shelf, w *Want[T], e *Entry, trusted b
 		return t, &ownError{err}
 	}
 	return w.Decode(kept)
+}
+
+// copyData copies the data of an entry. An error of the copy is an [ownError].
+func copyData(ctx context.Context, to *Writer, e *Entry) error {
+	buf := make([]byte, min(e.Size, 1<<20))
+	for off := int64(0); off < e.Size; {
+		p := buf[:min(int64(len(buf)), e.Size-off)]
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if n, err := e.Data.ReadAt(p, off); n < len(p) {
+			if err == io.EOF {
+				err = ErrDamaged
+			}
+			return err
+		}
+		if _, err := to.Write(p); err != nil {
+			return &ownError{err}
+		}
+		off += int64(len(p))
+	}
+	return nil
 }
 
 // GiveUp drops an entry that is of no use, wherever it comes from, and says so: it is to be made again.

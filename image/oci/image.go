@@ -139,33 +139,22 @@ func (s *blobs) build(ctx context.Context, img *image.Image, opts *Options) (*Im
 	}
 	// Objects that have been compressed are not looked at in the store any more.
 	files := s.overlay(ctx, img.Closure, units)
-	rt := *s.rt
 	unknown := s.unknown(img.Closure.Objects())
 	todo := b.layers
-	if remote || len(unknown) > 0 && !rt.AcceptFirst {
+	if remote || len(unknown) > 0 && !s.rt.AcceptFirst {
 		// Facts, and all that is to be known of what comes from far away, are found while objects are compressed.
 		s.observe = len(unknown) > 0
-		if !remote { // what is wrong with all the rest had better be found before
-			rest := *img
-			rest.GPU = image.GPU{NV: image.No, ROCm: image.No}
-			if _, _, err := s.resolve(ctx, &rest, new(image.Runtime), files); err != nil {
+		if !remote {
+			if err := s.rehearse(ctx, img, files); err != nil {
 				return nil, err
 			}
 		}
 		if err := s.makeLayers(ctx, todo); err != nil {
 			return nil, err
 		}
-		todo = nil
-		if remote {
-			files = s.overlay(ctx, img.Closure, units)
-		}
+		todo, files = nil, s.overlay(ctx, img.Closure, units)
 	}
-	if rt.Facts == nil && len(s.survey.Inspectors) > 0 {
-		if rt.Facts, err = s.survey.Complete(ctx, img.Closure.Objects(), files); err != nil {
-			return nil, err
-		}
-	}
-	resolved, base, err := s.resolve(ctx, img, &rt, files)
+	resolved, base, err := s.settle(ctx, img, files)
 	if err != nil {
 		return nil, err
 	}
@@ -179,6 +168,25 @@ func (s *blobs) build(ctx context.Context, img *image.Image, opts *Options) (*Im
 		return nil, err
 	}
 	return b, b.describe(resolved, opts)
+}
+
+// rehearse settles all but what depends on facts, for the errors: better now than when everything has been compressed.
+func (s *blobs) rehearse(ctx context.Context, img *image.Image, files fs.FS) error {
+	rest := *img
+	rest.GPU = image.GPU{NV: image.No, ROCm: image.No}
+	_, _, err := s.resolve(ctx, &rest, new(image.Runtime), files)
+	return err
+}
+
+// settle finds the facts that are missing, and resolves the image.
+func (s *blobs) settle(ctx context.Context, img *image.Image, files fs.FS) (_ *image.Resolved, _ *baseFiles, err error) {
+	rt := *s.rt
+	if rt.Facts == nil && len(s.survey.Inspectors) > 0 {
+		if rt.Facts, err = s.survey.Complete(ctx, img.Closure.Objects(), files); err != nil {
+			return nil, nil, err
+		}
+	}
+	return s.resolve(ctx, img, &rt, files)
 }
 
 // unknown returns those objects about which inspectors have something to find.

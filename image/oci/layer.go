@@ -123,14 +123,7 @@ func (r *layerReader) next() error {
 		return err
 	}
 	if r.unit >= len(r.l.units) {
-		if r.unit++; r.unit > len(r.l.units)+1 {
-			return io.EOF
-		}
-		r.cur = s.trailer.packed
-		if r.expand {
-			r.cur = s.trailer.raw
-		}
-		return nil
+		return r.end()
 	}
 	u := r.l.units[r.unit]
 	if r.blob == nil {
@@ -151,15 +144,7 @@ func (r *layerReader) next() error {
 	}
 	r.cur = r.packed
 	if r.expand {
-		st, err := s.stream()
-		if err != nil {
-			return err
-		}
-		defer s.streams.Put(st)
-		if r.raw == nil {
-			r.raw = make([]byte, 0, s.piece)
-		}
-		if r.cur, err = st.Expand(r.raw[:0], r.packed); err != nil {
+		if err := r.unpack(); err != nil {
 			return fmt.Errorf("oci: read layer: /%s: %w", u.name, err)
 		}
 	}
@@ -169,6 +154,33 @@ func (r *layerReader) next() error {
 		r.unit++
 	}
 	return nil
+}
+
+// end reads the trailer to cur, and then nothing more.
+func (r *layerReader) end() error {
+	if r.unit++; r.unit > len(r.l.units)+1 {
+		return io.EOF
+	}
+	r.cur = r.l.s.trailer.packed
+	if r.expand {
+		r.cur = r.l.s.trailer.raw
+	}
+	return nil
+}
+
+// unpack expands the member that has been read.
+func (r *layerReader) unpack() error {
+	s := r.l.s
+	st, err := s.stream()
+	if err != nil {
+		return err
+	}
+	defer s.streams.Put(st)
+	if r.raw == nil {
+		r.raw = make([]byte, 0, s.piece)
+	}
+	r.cur, err = st.Expand(r.raw[:0], r.packed)
+	return err
 }
 
 func (r *layerReader) Close() error {
