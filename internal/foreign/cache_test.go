@@ -482,21 +482,48 @@ func TestChangedFilesAreNotCached(t *testing.T) {
 	}
 }
 
-// Where the cache has no room, the build says so and leaves the cache in order.
+// Where the cache has no room, a build says so and goes on without, and the cache stays in order.
 func TestFullCache(t *testing.T) {
 	disk, out := mount(t, "tmpfs", "-t", "tmpfs", "-o", "size=8m"), newDir(t)
 	cache, image := filepath.Join(disk, "cache"), filepath.Join(out, "image.sif")
 	small := os.Getenv("SMALL")
-	cached := func(args ...string) *exec.Cmd {
-		return command(append([]string{"build", "--cache", cache, "-o", image}, args...)...)
+	want := digest(t, build(t, "--sif", small))
+	cached := func(full bool, args ...string) {
+		t.Helper()
+		cmd := command(append([]string{"build", "--cache", cache}, args...)...)
+		cmd.Env = append(cmd.Env, "TMPDIR="+out)
+		var file *os.File
+		if args[0] == "-o-" {
+			var err error
+			if file, err = os.Create(image); err != nil {
+				t.Fatal(err)
+			}
+			defer file.Close()
+			cmd.Stdout = file
+		}
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		err := cmd.Run()
+		said := strings.Count(stderr.String(), "no space left on device; nothing more is kept there")
+		if err != nil || full != (said == 1) || said > 1 {
+			t.Errorf("%q: %v\n%s", args, err, &stderr)
+		}
+		mustBeSound(t, cache)
 	}
-	mustFail(t, cached(small), out, exitFailed, cache, "no space left on device")
-	mustBeSound(t, cache)
+	for _, to := range []string{"-o" + image, "-o-"} { // what a pipe needs before its first byte is in temporary files
+		cached(true, to, "--sif", small)
+		if digest(t, image) != want {
+			t.Errorf("%s: other bytes", to)
+		}
+	}
 	if len(entries(t, cache)) == 0 {
 		t.Error("nothing of what was complete is left")
 	}
-	mustFail(t, cached("-q", small), out, exitFailed, cache, "no space left on device")
-	w := run(t, command("warm", "--cache", cache, small))
+	cached(true, "--oci="+filepath.Join(out, "layout"), small)
+	if index := readFile(t, filepath.Join(out, "layout/index.json")); !bytes.Equal(index, readFile(t, filepath.Join(layoutOf(t, small), "index.json"))) {
+		t.Error("other layers")
+	}
+	w := run(t, command("warm", "--cache", cache, small)) // this does nothing else, so it fails
 	if w.code != exitFailed || !strings.Contains(w.stderr, "no space left on device") {
 		t.Errorf("warm: exit code %d\n%s", w.code, w.stderr)
 	}
@@ -505,17 +532,23 @@ func TestFullCache(t *testing.T) {
 	if p := run(t, command("cache", "prune", "--cache", cache, "--keep", "1M")); p.code != 0 {
 		t.Errorf("prune: %s", p.stderr)
 	}
-	mustBuild := func(want string, args ...string) {
-		t.Helper()
-		buildTo(t, cached(args...))
-		if digest(t, image) != want {
-			t.Error("other bytes")
-		}
-		mustBeSound(t, cache)
+	cached(false, "-o"+image, "--sif", "--store", helloDir, hello)
+	if digest(t, image) != digest(t, build(t, "--sif", "--store", helloDir, hello)) {
+		t.Error("other bytes")
 	}
-	mustBuild(digest(t, build(t, "--sif", "--store", helloDir, hello)), "--store", helloDir, hello)
 	output(t, "mount", "-o", "remount,size=200m", disk)
-	mustBuild(digest(t, build(t, "--sif", small)), small)
+	cached(false, "-o"+image, "--sif", small)
+	if digest(t, image) != want {
+		t.Error("other bytes")
+	}
+}
+
+// layoutOf builds an OCI layout without a cache.
+func layoutOf(t testing.TB, root string) string {
+	t.Helper()
+	dir := filepath.Join(newDir(t), "layout")
+	buildTo(t, command("build", "-q", "--no-cache", "--oci", dir, root))
+	return dir
 }
 
 // Where the image has no room, the build says so, and the cache stays in order.
