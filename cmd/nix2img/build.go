@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/cache"
 	"github.com/nix2img/nix2img/image/gpu"
@@ -50,7 +51,7 @@ type builder struct {
 	oci                ociFlags
 	accept             func(*gpu.Report) error // once the closure has been read
 
-	digest, asJSON bool
+	digest, asJSON, dryRun bool
 }
 
 func newBuild(a *app) *cobra.Command {
@@ -134,6 +135,7 @@ the GPUs, and the exit code is 6: see nix2img gpu --help.`,
 	b.addConfigFlags(f)
 	f.BoolVar(&b.digest, "digest", false, "also print the SHA-256 of the file")
 	f.BoolVar(&b.asJSON, "json", false, "print the result as JSON")
+	f.BoolVar(&b.dryRun, "dry-run", false, "say what would be compressed and what is in the cache, and write nothing")
 	return cmd
 }
 
@@ -189,8 +191,17 @@ func (b *builder) run(ctx context.Context) error {
 		return err
 	}
 	defer b.caching.close(b.ui)
+	b.caching.readOnly = b.dryRun
 	if err := b.caching.open(b.ui); err != nil {
 		return err
+	}
+	if b.dryRun {
+		return b.sayForecast(ctx, img, opts)
+	}
+	if b.ui.verbose {
+		if err := b.tellForecast(ctx, img.Closure, opts); err != nil {
+			return err
+		}
 	}
 	if b.oci.any() {
 		return b.oci.build(ctx, b, img)
@@ -199,7 +210,7 @@ func (b *builder) run(ctx context.Context) error {
 		return b.toStdout(ctx, img, opts)
 	}
 	if b.output == "" {
-		b.output = img.Closure.Roots()[0].Name() + map[string]string{"sif": ".sif", "oci-sif": ".oci.sif", "squashfs": ".sqsh"}[b.format()]
+		b.output = b.defaultOutput(img.Closure)
 	}
 	mode := fs.FileMode(0o666)
 	if b.sif {
@@ -230,6 +241,11 @@ func (b *builder) run(ctx context.Context) error {
 	return b.report(b.ui.stdout, res)
 }
 
+// defaultOutput names the image after the first root.
+func (b *builder) defaultOutput(c *closure.Closure) string {
+	return c.Roots()[0].Name() + map[string]string{"sif": ".sif", "oci-sif": ".oci.sif", "squashfs": ".sqsh"}[b.format()]
+}
+
 // open reads the closure, and settles what is to become of it.
 func (b *builder) open(ctx context.Context) (*image.Image, *squashfs.Options, error) {
 	opts, config, err := b.options()
@@ -251,13 +267,15 @@ func (b *builder) open(ctx context.Context) (*image.Image, *squashfs.Options, er
 	if err != nil {
 		return nil, nil, err
 	}
-	b.source.remote.forget = b.caching.off
+	b.source.remote.forget = b.caching.off || b.dryRun
 	b.ui.busyf("reading the closure")
+	start := time.Now()
 	c, err := b.source.open(ctx, b.ui)
 	if err != nil {
 		return nil, nil, err
 	}
-	b.ui.detailf("closure of %s: %s, %s", c.Roots()[0].Name(), plural(len(c.Objects()), "store path"), formatSize(c.NARSize()))
+	b.ui.detailf("closure of %s: %s, %s, read in %.2f s", c.Roots()[0].Name(), plural(len(c.Objects()), "store path"),
+		formatSize(c.NARSize()), time.Since(start).Seconds())
 	img := &image.Image{Closure: c, Config: *config, GPU: use}
 	if !use.None() || b.gpu.check.any() {
 		b.accept = b.gpu.accept(b.ui, c)

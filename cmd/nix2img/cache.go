@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,6 +27,8 @@ type caching struct {
 	from  []string
 	reuse []string
 	trust bool
+
+	readOnly bool // take the own cache as it is, if there is one
 
 	limit   int64
 	cache   *cache.Cache // nil: none
@@ -102,6 +105,12 @@ func (c *caching) openOwn(u *ui) error {
 		if c.trust {
 			mode = cache.Shared
 		}
+		if c.readOnly {
+			if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			mode = cache.Trusted
+		}
 		c.cache, err = cache.Open(dir, mode)
 	}
 	switch {
@@ -165,7 +174,7 @@ func (c *caching) runtime(u *ui, p *progress, jobs int) *image.Runtime {
 
 // close closes all, and keeps the cache from growing without end.
 func (c *caching) close(u *ui) {
-	if c.cache != nil {
+	if c.cache != nil && !c.readOnly {
 		removed, err := c.cache.Prune(c.limit)
 		if err != nil {
 			u.detailf("%v", err)

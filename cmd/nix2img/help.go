@@ -27,7 +27,7 @@ var sections = []struct {
 	title string
 	flags string
 }{
-	{"Output", "sif oci-sif squashfs output oci oci-archive docker-archive tag digest json"},
+	{"Output", "sif oci-sif squashfs output oci oci-archive docker-archive tag digest json dry-run"},
 	{"Registry", "mount-from authfile insecure no-record"},
 	{"Closure", "store closure from trusted-public-keys no-check-sigs refresh netrc-file no-verify"},
 	{"Compression", "compression block-size jobs"},

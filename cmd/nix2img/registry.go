@@ -15,7 +15,7 @@ import (
 	"github.com/docker/cli/cli/config/types"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	ggcr "github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/spf13/pflag"
 
 	"github.com/nix2img/nix2img/image"
@@ -58,7 +58,7 @@ func (r *registryFlags) runtime(u *ui) (*registry.Runtime, error) {
 	rt := &registry.Runtime{
 		Insecure:  r.insecure,
 		Keychain:  authn.DefaultKeychain,
-		Transport: transport.NewUserAgent(r.transport(), "nix2img/"+image.Version),
+		Transport: ggcr.NewUserAgent(&transport{u, r.transport()}, "nix2img/"+image.Version),
 		Note:      func(s string) { u.infof("note: %s", s) },
 	}
 	if r.authFile != "" {

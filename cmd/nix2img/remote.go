@@ -188,6 +188,7 @@ func (r *remote) runtime(conf *nixConf, u *ui) (*binarycache.Runtime, error) {
 		return nil, err
 	}
 	rt.Authorize = func(req *http.Request) {
+		u.detailf("%s %s", req.Method, shownURL(req.URL))
 		if req.URL.User != nil {
 			return // what the address says goes before the file, as with curl
 		}

@@ -32,6 +32,10 @@ var exclusive = []struct {
 	{"build", "cache-size no-verify", "what is not verified is not kept"},
 	{"", "from closure", "what --from names brings its metadata along"},
 	{"", "trusted-public-keys no-check-sigs", ""},
+	{"build", "dry-run for", "nix2img gpu says it before there is an image"},
+	{"build", "dry-run site", "nix2img gpu says it before there is an image"},
+	{"build", "dry-run driver", "nix2img gpu says it before there is an image"},
+	{"build", "dry-run digest", ""},
 	{"build push gpu", "site for", "a site says which GPUs there are"},
 	{"build push gpu", "site driver", "a site says which drivers there are"},
 }

@@ -25,22 +25,23 @@ const schemaDir = "../../docs/schemas"
 
 // jsonKinds has, for every kind of --json, what is printed.
 var jsonKinds = map[string][]any{
-	"build":        {buildResult{}, ociResult{}},
-	"warm":         {warmResult{}},
-	"push":         {pushResult{}},
-	"pull":         {pullResult{}},
-	"layers":       {layersResult{}},
-	"closure":      {closureResult{}},
-	"why":          {whyResult{}},
-	"gpu":          {gpuResult{}},
-	"net":          {netResult{}},
-	"inspect":      {inspection{}},
-	"ls":           {listResult{}},
-	"cache info":   {cacheResult{}},
-	"cache prune":  {pruneResult{}},
-	"cache verify": {verifyResult{}},
-	"doctor":       {doctorResult{}},
-	"version":      {versionResult{}},
+	"build":         {buildResult{}, ociResult{}},
+	"build dry-run": {forecast{}},
+	"warm":          {warmResult{}},
+	"push":          {pushResult{}},
+	"pull":          {pullResult{}},
+	"layers":        {layersResult{}},
+	"closure":       {closureResult{}},
+	"why":           {whyResult{}},
+	"gpu":           {gpuResult{}},
+	"net":           {netResult{}},
+	"inspect":       {inspection{}},
+	"ls":            {listResult{}},
+	"cache info":    {cacheResult{}},
+	"cache prune":   {pruneResult{}},
+	"cache verify":  {verifyResult{}},
+	"doctor":        {doctorResult{}},
+	"version":       {versionResult{}},
 }
 
 func schemaFile(kind string) string { return strings.ReplaceAll(kind, " ", "-") + ".json" }
@@ -280,6 +281,8 @@ func TestJSONIsAsItsSchema(t *testing.T) {
 		{"build --sif --digest -o " + out("a.sif"), true, 0},
 		{"build --squashfs -o " + out("a.sqsh"), true, 0},
 		{"build --oci " + out("layout") + " --tag app:1", true, 0},
+		{"build --dry-run --sif", true, 0},
+		{"build --dry-run --oci " + out("other"), true, 0},
 		{"warm", true, 0},
 		{"warm --oci --compression none", true, 0},
 		{"layers", true, 0},
@@ -313,7 +316,7 @@ func TestJSONIsAsItsSchema(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v\n%s", test.line, err, stdout)
 		}
-		if !strings.HasPrefix(test.line, kind) {
+		if !strings.HasPrefix(strings.Replace(test.line, " --dry-run", " dry-run", 1), kind) && !strings.HasPrefix(test.line, kind) {
 			t.Errorf("%s is of kind %q", test.line, kind)
 		}
 		seen[kind] = true
