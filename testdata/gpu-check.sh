@@ -98,7 +98,7 @@ bad=0
 check() {
   local name=$1 said happened rc=0
   image "$@"
-  "$W/nix2img" gpu -q --no-cache --json --for "$gpu" --driver "$driver" "$W/$name.sif" >"$W/$name.verdict" 2>/dev/null || [ $? = 6 ]
+  "$W/nix2img" gpu -q --json --for "$gpu" --driver "$driver" "$W/$name.sif" >"$W/$name.verdict" 2>/dev/null || [ $? = 6 ]
   said=$(sed -n '/"verdict"/,$s/^ *"outcome": "\(.*\)",*$/\1/p' "$W/$name.verdict" | head -n 1)
   happened=$("$W/gpucheck" exec "$W/$name" -- /nix/store/0000000000000000000000000000000a-gpu-check-"$name"/bin/probe 2>&1) || rc=$?
   case $said/$rc in
