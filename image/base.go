@@ -96,6 +96,7 @@ func (r *Resolved) Base(ctx context.Context, rec *Record) (fs.FS, error) {
 	}
 	r.addClosureLinks(t)
 	r.addLibraries(t)
+	r.addMPI(t)
 	if err := r.addScripts(t); err != nil {
 		return nil, err
 	}

@@ -93,8 +93,15 @@ func (r *Resolved) resolveGPU(ctx context.Context) error {
 	if want.None() && r.rt.Accept == nil {
 		return nil
 	}
-	if err := r.resolveFacts(ctx); err != nil {
+	all, err := r.factsOf(ctx, gpu.Inspector)
+	if err != nil {
 		return err
+	}
+	r.facts = make(map[closure.Path]*gpu.Facts)
+	for _, p := range r.store.byName {
+		if r.facts[p], err = gpu.FactsOf(all[p]); err != nil {
+			return fmt.Errorf("image: %s: %w", p, err)
+		}
 	}
 	trees := make([]gpu.Tree, len(r.store.byName))
 	for i, p := range r.store.byName {
@@ -168,14 +175,13 @@ func (r *Resolved) addGPULabels() {
 	}
 }
 
-// resolveFacts completes the facts about the closure's objects.
-func (r *Resolved) resolveFacts(ctx context.Context) error {
-	r.facts = make(map[closure.Path]*gpu.Facts)
+// factsOf returns the facts about the closure's objects, completed by those of an inspector.
+func (r *Resolved) factsOf(ctx context.Context, in inspect.Inspector) (map[closure.Path]inspect.Facts, error) {
 	all := maps.Clone(r.rt.Facts)
 	if all == nil {
 		all = make(map[closure.Path]inspect.Facts)
 	}
-	list := []inspect.Inspector{gpu.Inspector}
+	list := []inspect.Inspector{in}
 	var paths []closure.Path
 	var trees []inspect.Tree
 	for _, p := range r.store.byName {
@@ -185,17 +191,12 @@ func (r *Resolved) resolveFacts(ctx context.Context) error {
 	}
 	found, err := inspect.Find(ctx, r.store.files, trees, 0)
 	if err != nil {
-		return wrap(err, "image: look for GPU code")
+		return nil, wrap(err, "image: look into files")
 	}
 	for i, f := range found {
 		all[paths[i]] = f
 	}
-	for _, p := range r.store.byName {
-		if r.facts[p], err = gpu.FactsOf(all[p]); err != nil {
-			return fmt.Errorf("image: %s: %w", p, err)
-		}
-	}
-	return nil
+	return all, nil
 }
 
 // OCIEnv returns the environment for runtimes that set variables and run no script:

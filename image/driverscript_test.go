@@ -210,8 +210,12 @@ func (c *scriptCase) text(t *testing.T) string {
 	if key, value, ok := strings.Cut(c.env, "="); ok {
 		user = "export " + key + "='" + value + "'\n"
 	}
-	return readFile(t, fsys, ".singularity.d/env/10-nix2img.sh") + readFile(t, fsys, ".singularity.d/env/99-base.sh") + user +
+	text := readFile(t, fsys, ".singularity.d/env/10-nix2img.sh") + readFile(t, fsys, ".singularity.d/env/99-base.sh") + user +
 		readFile(t, fsys, ".singularity.d/env/99-nix2img.sh")
+	if mpi, err := fs.ReadFile(fsys, ".singularity.d/env/99-nix2img_mpi.sh"); err == nil {
+		text += string(mpi)
+	}
+	return text
 }
 
 func readFile(t *testing.T, fsys fs.FS, name string) string {

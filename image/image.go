@@ -32,6 +32,9 @@ type Image struct {
 
 	Config Config
 	GPU    GPU
+	// MPI says whether programs may take the MPI of a host, and what else of it goes with that: see docs/net.md.
+	// Auto is yes if the closure has programs or a library of MPI.
+	MPI Choice
 }
 
 // Config says how programs of the image are started.

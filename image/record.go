@@ -12,6 +12,7 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image/gpu"
+	"github.com/nix2img/nix2img/image/net"
 )
 
 // Version is nix2img's version.
@@ -46,6 +47,7 @@ type Record struct {
 	GPU          *gpu.Summary   `json:"gpu,omitzero"`      // nil: nothing uses one, or nobody has looked
 	NV           bool           `json:"nv,omitzero"`       // it serves NVIDIA's driver; see [GPU]
 	ROCm         bool           `json:"rocm,omitzero"`     // it serves AMD's driver
+	Net          *net.Summary   `json:"net,omitzero"`      // nil: nothing uses MPI, or nobody has looked
 	Waived       []string       `json:"waived,omitempty"`  // libraries that did not decide on which GPUs it runs; see [GPU]
 	Squashfs     *Encoding      `json:"squashfs,omitzero"` // nil: the image is not a squashfs
 	OCI          *LayerEncoding `json:"oci,omitzero"`      // nil: the image has no layers

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image/gpu"
+	"github.com/nix2img/nix2img/image/net"
 	"github.com/nix2img/nix2img/internal/elf"
 )
 
@@ -40,6 +41,10 @@ type Resolved struct {
 	NV, ROCm bool
 	// Report says what the closure needs of a GPU. It is nil if nobody wants to know.
 	Report *gpu.Report
+	// MPI tells whether the image serves programs that use MPI; see [Image].
+	MPI bool
+	// Net says what the closure has for many nodes. It is nil if nobody wants to know.
+	Net *net.Report
 	// Notes tell the user what to expect of the image, a sentence each, lower case, no full stop.
 	Notes []string
 
@@ -104,6 +109,9 @@ func (img *Image) Resolve(ctx context.Context, rt *Runtime) (*Resolved, error) {
 		return nil, err
 	}
 	if err := r.resolveGPU(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.resolveMPI(ctx); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -437,6 +445,9 @@ func (r *Resolved) Record() (*Record, error) {
 	}
 	if r.Report != nil && r.Report.Use != gpu.UseNone {
 		rec.GPU = r.Report.Summary()
+	}
+	if r.MPI {
+		rec.Net = r.Net.Summary()
 	}
 	for _, o := range c.Objects() {
 		if o.NARHash.IsZero() || o.NARSize <= 0 {

@@ -48,6 +48,7 @@ type builder struct {
 	arch, platform     string
 	created            string
 	gpu                gpuUse
+	mpi                string
 	oci                ociFlags
 	accept             func(*gpu.Report) error // once the closure has been read
 
@@ -151,6 +152,7 @@ func (b *builder) addConfigFlags(f *pflag.FlagSet) {
 	f.StringVar(&b.platform, "platform", "", "the CPU's architecture as `linux/ARCH`")
 	f.StringVar(&b.created, "created", "", "`TIME` of creation, RFC 3339 or seconds since 1970 (default 1)")
 	b.gpu.addFlags(f)
+	f.StringVar(&b.mpi, "mpi", "auto", "let the MPI of a host take the closure's place: `WHEN` is yes, no, or auto: if the closure uses MPI;\nsee nix2img net --help")
 }
 
 // buildResult is what "build --json" prints.
@@ -256,6 +258,10 @@ func (b *builder) open(ctx context.Context) (*image.Image, *squashfs.Options, er
 	if err != nil {
 		return nil, nil, err
 	}
+	mpi, err := parseChoice("--mpi", b.mpi)
+	if err != nil {
+		return nil, nil, err
+	}
 	b.caching.off = b.caching.off || b.noVerify
 	if err := b.caching.check(); err != nil {
 		return nil, nil, err
@@ -276,7 +282,7 @@ func (b *builder) open(ctx context.Context) (*image.Image, *squashfs.Options, er
 	}
 	b.ui.detailf("closure of %s: %s, %s, read in %.2f s", c.Roots()[0].Name(), plural(len(c.Objects()), "store path"),
 		formatSize(c.NARSize()), time.Since(start).Seconds())
-	img := &image.Image{Closure: c, Config: *config, GPU: use}
+	img := &image.Image{Closure: c, Config: *config, GPU: use, MPI: mpi}
 	if !use.None() || b.gpu.check.any() {
 		b.accept = b.gpu.accept(b.ui, c)
 	}

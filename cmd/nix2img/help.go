@@ -35,6 +35,7 @@ var sections = []struct {
 	{"Image", "entrypoint cmd env label workdir file arch platform created user expose annotation"},
 	{"OCI layers", "layers layers-file previous"},
 	{"GPUs", "nv rocm for driver site partition waive"},
+	{"Networks", "mpi fabric host-lib"},
 }
 
 // manyFlags are so many that a list of them needs sections.
@@ -109,6 +110,8 @@ var choices = map[string][]string{
 	"block-size":  {"64K", "128K", "256K", "512K", "1M"},
 	"nv":          {"auto", "yes", "no"},
 	"rocm":        {"auto", "yes", "no"},
+	"mpi":         {"auto", "yes", "no"},
+	"fabric":      {"infiniband", "slingshot", "efa", "ethernet", "omnipath"},
 	"arch":        {"amd64", "arm64"},
 	"platform":    {"linux/amd64", "linux/arm64"},
 	"for":         {"V100", "T4", "A100", "A40", "L40S", "H100", "H200", "B200", "MI210", "MI250X", "MI300X", "sm_80", "gfx90a"},

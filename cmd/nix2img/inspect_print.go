@@ -162,6 +162,9 @@ func (in *inspection) printClaims(w fieldWriter) {
 	if r.GPU != nil {
 		w.list("GPU", gpuLines(r))
 	}
+	if r.Net != nil {
+		w.list("networks", netLines(r.Net))
+	}
 }
 
 func printConfig(w fieldWriter, c *image.Config, user string) {

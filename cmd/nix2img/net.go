@@ -51,6 +51,9 @@ The command fails with exit code 6 if a program will not start.
 provider. The versions of symbols that it needs must be in the closure's glibc.
 The command fails with exit code 6 if they are not.
 
+An image of a closure with MPI has a folder, /.nix2img/host-mpi, where a host may bind its own:
+programs take that if it has the ABI of MPICH and theirs has it, too (build --mpi).
+
 With --json, the arrays mpi, programs, libfabric, ucx, collectives, verbs, host and suspects
 have all of it, and verdict the outcome: runs, tcp, "needs host", unknown or fails.`,
 		Example: `  nix2img net ./result

@@ -176,3 +176,22 @@ func (res *netResult) printPrograms(out io.Writer) {
 	}
 	w.Flush()
 }
+
+// netLines says what the record of an image has about networks.
+func netLines(s *net.Summary) (lines []string) {
+	for i, name := range s.MPI {
+		if i < len(s.Srun) && s.Srun[i] != "" {
+			name += ", started by srun --mpi=" + s.Srun[i]
+		}
+		lines = append(lines, name)
+	}
+	for _, l := range []struct {
+		name  string
+		parts []string
+	}{{"libfabric with", s.Providers}, {"UCX with", s.UCX}, {"drivers of libibverbs:", s.Verbs}, {"has", s.Collectives}} {
+		if len(l.parts) > 0 {
+			lines = append(lines, l.name+" "+strings.Join(l.parts, " "))
+		}
+	}
+	return lines
+}

@@ -79,7 +79,7 @@ const (
 	closureFlags = "store closure from trusted-public-keys no-check-sigs netrc-file refresh"
 	// buildFlags say what an image of a closure is, and how it is made.
 	buildFlags = "no-record compression jobs no-cache cache cache-size cache-from trust-cache entrypoint cmd env label workdir file" +
-		" arch platform created nv rocm for driver site partition waive user expose annotation layers layers-file previous"
+		" arch platform created nv rocm mpi for driver site partition waive user expose annotation layers layers-file previous"
 )
 
 // given is a command line.

@@ -14,7 +14,7 @@ import (
 // What is in none of the tables has no place in the program.
 var free = map[string]string{
 	"":             "cpuprofile",
-	"build":        "compression jobs no-cache cache-from no-verify entrypoint cmd env label workdir file created nv rocm json",
+	"build":        "compression jobs no-cache cache-from no-verify entrypoint cmd env label workdir file created nv rocm mpi json",
 	"warm":         "compression jobs cache cache-size cache-from trust-cache shard oci json",
 	"cache":        "cache trust-cache",
 	"cache info":   "cache trust-cache json",

@@ -27,6 +27,9 @@ func (r *Report) findHost() {
 	if len(r.MPI) > 0 || len(r.Collectives) > 0 {
 		add("/dev/shm", "processes of one node exchange messages in memory that they share")
 	}
+	if r.Summary() == nil {
+		return
+	}
 	if uses(Verbs, "") {
 		add("/dev/infiniband", "libibverbs opens the network's devices there")
 		add("memlock", "RDMA needs memory that stays where it is: ulimit -l unlimited")

@@ -16,7 +16,7 @@ func (p *placed) starts() bool {
 
 // findPrograms lists those that load MPI.
 func (r *Report) findPrograms() {
-	for _, p := range r.wanting(func(p *placed) bool { return p.Software.mpi() }, softwareName) {
+	for _, p := range r.wanting(func(p *placed) bool { return p.Software.mpi() }, IsMPI) {
 		if !p.starts() {
 			continue
 		}
@@ -30,13 +30,11 @@ func (r *Report) findPrograms() {
 			program.Missing = append(program.Missing, m.Name)
 		}
 		r.opened(&program, p)
-		if len(program.MPI) > 0 || slices.ContainsFunc(program.Missing, softwareName) {
+		if len(program.MPI) > 0 || slices.ContainsFunc(program.Missing, IsMPI) {
 			r.Programs = append(r.Programs, program)
 		}
 	}
 }
-
-func softwareName(name string) bool { return softwareOf(name).mpi() }
 
 // uses notes that a program loads a library of MPI.
 func (r *Report) uses(program *Program, q *placed, l loader.Loaded) {
@@ -58,7 +56,7 @@ func (r *Report) opened(program *Program, p *placed) {
 		return
 	}
 	for _, name := range p.Names {
-		if q := r.opens(p, name); softwareName(name) && q != nil && q.Software.mpi() {
+		if q := r.opens(p, name); IsMPI(name) && q != nil && q.Software.mpi() {
 			r.uses(program, q, loader.Loaded{})
 			return
 		}

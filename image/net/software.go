@@ -41,6 +41,9 @@ func softwareOf(base string) Software {
 	return ""
 }
 
+// IsMPI reports whether a library with this name is one of MPI.
+func IsMPI(name string) bool { return softwareOf(name).mpi() }
+
 // library reports whether a name that is found in data is one of those that facts have.
 func library(name string) bool {
 	if softwareOf(name) != "" {

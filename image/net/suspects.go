@@ -60,12 +60,12 @@ func cannotLoad(path, by string, missing []string) Suspect {
 
 // Summary is what is kept in an image about networks. It has few fields, and they stay as they are.
 type Summary struct {
-	MPI       []string `json:"mpi,omitempty"`  // flavours and versions: "Open MPI 4.1.4"
-	Srun      []string `json:"srun,omitempty"` // the values of srun's --mpi that fit them, in the same order; "" is not known
-	Providers []string `json:"providers,omitempty"`
-	UCX       []string `json:"ucx,omitempty"`         // transports
-	Verbs     []string `json:"verbs,omitempty"`       // drivers of libibverbs
-	NCCL      []string `json:"collectives,omitempty"` // "NCCL 2.18.3"
+	MPI         []string `json:"mpi,omitempty"`  // flavours and versions: "Open MPI 4.1.4"
+	Srun        []string `json:"srun,omitempty"` // the values of srun's --mpi that fit them, in the same order; "" is not known
+	Providers   []string `json:"providers,omitempty"`
+	UCX         []string `json:"ucx,omitempty"`         // transports
+	Verbs       []string `json:"verbs,omitempty"`       // drivers of libibverbs
+	Collectives []string `json:"collectives,omitempty"` // "NCCL 2.18.3"
 }
 
 // Summary makes a summary of a report. It is nil if the image has nothing to do with networks between nodes.
@@ -82,9 +82,9 @@ func (r *Report) Summary() *Summary {
 		s.UCX = appendParts(s.UCX, u.Transports)
 	}
 	for _, c := range r.Collectives {
-		s.NCCL = append(s.NCCL, strings.TrimSpace(string(c.Name)+" "+c.Version))
+		s.Collectives = append(s.Collectives, strings.TrimSpace(string(c.Name)+" "+c.Version))
 	}
-	if len(s.MPI)+len(s.Providers)+len(s.UCX)+len(s.NCCL) == 0 {
+	if len(s.MPI)+len(s.Providers)+len(s.UCX)+len(s.Collectives) == 0 {
 		return nil
 	}
 	s.Verbs = r.Verbs

@@ -135,7 +135,7 @@ func (r *Report) checkMissing(v *Verdict, d *Demand, p *Program) {
 		switch {
 		case d.given(name) != nil:
 			v.add(NeedsHost, p.Path, "it needs %s, and takes the host's, bound into %s", name, HostMPI)
-		case softwareName(name):
+		case IsMPI(name):
 			v.add(NeedsHost, p.Path, "the image has no %s: it needs the host's at %s", name, HostMPI)
 		default:
 			gone = append(gone, name)

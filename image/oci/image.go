@@ -173,7 +173,7 @@ func (s *blobs) build(ctx context.Context, img *image.Image, opts *Options) (*Im
 // rehearse settles all but what depends on facts, for the errors: better now than when everything has been compressed.
 func (s *blobs) rehearse(ctx context.Context, img *image.Image, files fs.FS) error {
 	rest := *img
-	rest.GPU = image.GPU{NV: image.No, ROCm: image.No}
+	rest.GPU, rest.MPI = image.GPU{NV: image.No, ROCm: image.No}, image.No
 	_, _, err := s.resolve(ctx, &rest, new(image.Runtime), files)
 	return err
 }

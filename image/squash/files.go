@@ -59,6 +59,7 @@ func (st *segments) resolve(ctx context.Context, b *build, files fs.FS, rehearsa
 	rt := *st.rt
 	if rehearsal {
 		settled.GPU, rt.Accept = image.GPU{NV: image.No, ROCm: image.No}, nil
+		settled.MPI = image.No
 	} else if rt.Facts == nil && len(st.survey.Inspectors) > 0 {
 		if rt.Facts, err = st.facts(ctx, b.objects, files); err != nil {
 			return st.blame(ctx, err)
