@@ -5,6 +5,7 @@
   source, # where the image comes from
   content,
   layers,
+  docker, # layers, for docker load
   squashfs,
 }:
 ''
@@ -25,7 +26,7 @@
       layers --oci "''${layout%%:*}" --tag "''${layout#*:}" "$@" ;;
     oci:*) layers --oci "''${to#oci:}" "$@" ;;
     oci-archive:*) layers --oci-archive "''${to#oci-archive:}" "$@" ;;
-    docker-archive:*) layers --docker-archive "''${to#docker-archive:}" "$@" ;;
+    docker-archive:*) nix2img build --docker-archive "''${to#docker-archive:}" "$@" ${docker} ${content} ${source} ;;
     *) ${build "\"$to\""} "$@" ;;
   esac
 ''

@@ -87,12 +87,13 @@ let
     ++ repeated "waive" args.waive;
 
   # How it is packed, as OCI layers and otherwise.
-  layerFlags =
+  layerFlags = args: dockerFlags args ++ pairs "annotation" args.annotations;
+  # What docker load takes has no annotations.
+  dockerFlags =
     args:
     optional "compression" args.compression
     ++ optional "user" args.user
     ++ repeated "expose" args.exposedPorts
-    ++ pairs "annotation" args.annotations
     ++ optional "layers" args.layers;
   squashfsFlags = args: optional "compression" args.compression ++ optional "block-size" args.blockSize;
 
@@ -209,6 +210,7 @@ let
           inherit name build source;
           content = sh (contentFlags args);
           layers = sh (layerFlags args);
+          docker = sh (dockerFlags args);
           squashfs = sh (squashfsFlags args);
         });
         load = script "load" ''
@@ -216,7 +218,7 @@ let
             if command -v "$engine" >/dev/null; then
               nix2img build --docker-archive - --tag ${
                 sh [ (if args.tag == null then "${name}:latest" else args.tag) ]
-              } ${sh (layerFlags args ++ contentFlags args)} ${source} | "$engine" load
+              } ${sh (dockerFlags args ++ contentFlags args)} ${source} | "$engine" load
               exit
             fi
           done

@@ -26,7 +26,7 @@ buildGoModule {
   };
 
   # The NAR hash of what "go mod vendor" writes; a test computes it anew.
-  vendorHash = "sha256-Dcvn5WghXJ0NBIWEiOoMXZ9ArBSkZ1yPjJ7FoyDH4gg=";
+  vendorHash = "sha256-disa2UBlgkUuTWUCJJLO8VmkF2ni0GLNJwKgoIUm2fA=";
 
   subPackages = [ "cmd/nix2img" ];
   ldflags = [
