@@ -32,7 +32,7 @@ func prove(ctx context.Context, k cache.Key, e *cache.Entry) (*cache.Tree, error
 	if meta.key() != k {
 		return nil, errors.New("it is under another key than its own")
 	}
-	if err := s.verify(ctx, meta.narHash, meta.options()); err != nil {
+	if err := s.verify(ctx, closure.Object{NARHash: meta.narHash}, meta.options()); err != nil {
 		return nil, err
 	}
 	return &cache.Tree{NARHash: meta.narHash, Files: func(ctx context.Context) (fs.FS, string, error) {

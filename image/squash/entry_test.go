@@ -2,6 +2,7 @@ package squash
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"io/fs"
 	"strings"
@@ -57,6 +58,25 @@ func anEntry(t testing.TB, codec string) (meta, data []byte) {
 	}
 	return e.Meta, data
 }
+
+// What is larger than the object that it should be is refused before it is read.
+func TestSegmentsThatAreTooLarge(t *testing.T) {
+	meta, data := anEntry(t, "gzip")
+	for size, want := range map[int64]string{100: "larger than the object", 1 << 20: "is not to be read", 0: "is not to be read"} {
+		s, m, err := readEntry(&cache.Entry{Data: io.NewSectionReader(untouchable{}, 0, int64(len(data))), Size: int64(len(data)), Meta: meta})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = s.verify(t.Context(), closure.Object{NARHash: m.narHash, NARSize: size}, m.options())
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%d bytes: got %v", size, err)
+		}
+	}
+}
+
+type untouchable struct{}
+
+func (untouchable) ReadAt([]byte, int64) (int, error) { return 0, errors.New("it is not to be read") }
 
 // Whatever a cache has in the place of a segment, it is refused, or can be read to its end.
 func FuzzSegment(f *testing.F) {

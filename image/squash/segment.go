@@ -2,6 +2,7 @@ package squash
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -30,18 +31,41 @@ func (s *segment) files(ctx context.Context, opts *squashfs.Options) (fs.FS, err
 	return squashfs.Open(a)
 }
 
-// verify decodes a segment and computes the NAR hash.
-func (s *segment) verify(ctx context.Context, want closure.Hash, opts *squashfs.Options) error {
+// verify decodes a segment and compares it with the NAR hash of an object.
+// If the object's size is known, what is larger is not read: zeros take no room in a segment.
+func (s *segment) verify(ctx context.Context, o closure.Object, opts *squashfs.Options) error {
 	fsys, err := s.files(ctx, opts)
 	if err != nil {
 		return err
+	}
+	if o.NARSize > 0 {
+		if err := checkSize(fsys, o.NARSize); err != nil {
+			return err
+		}
 	}
 	got, _, err := narhash.Sum(ctx, fsys, treeName)
 	if err != nil {
 		return err
 	}
-	if got != want {
-		return fmt.Errorf("its NAR hash is %s, want %s", got, want)
+	if got != o.NARHash {
+		return fmt.Errorf("its NAR hash is %s, want %s", got, o.NARHash)
 	}
 	return nil
+}
+
+// checkSize finds out whether the files of a tree may have a NAR of some size.
+func checkSize(fsys fs.FS, narSize int64) error {
+	return fs.WalkDir(fsys, treeName, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if narSize -= info.Size(); narSize < 0 {
+			return errors.New("its files are larger than the object")
+		}
+		return nil
+	})
 }

@@ -83,7 +83,7 @@ func (st *segments) want(o closure.Object) *cache.Want[*segment] {
 			s.object = o
 			return s, nil
 		},
-		Prove: func(ctx context.Context, s *segment) error { return s.verify(ctx, o.NARHash, &st.opts) },
+		Prove: func(ctx context.Context, s *segment) error { return s.verify(ctx, o, &st.opts) },
 	}
 }
 
