@@ -1,6 +1,9 @@
 package oci_test
 
 import (
+	"context"
+	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -163,4 +166,45 @@ func TestDamagedCache(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What another process removes before a layer is read is made again. A cache that takes nothing is passed over.
+func TestEntriesThatVanishAreMadeAgain(t *testing.T) {
+	dir := t.TempDir()
+	own := openCache(t, dir)
+	b := build(t, testImage(t, app, written(t, storeFiles())), nil, &image.Runtime{Cache: own})
+	want := contents(t, b)
+	for _, full := range []bool{false, true} {
+		if full {
+			must(0, os.RemoveAll(filepath.Join(dir, "tmp")))
+			must(0, os.WriteFile(filepath.Join(dir, "tmp"), nil, 0o644))
+		}
+		own.Close() // files that are open could still be read
+		must(openCache(t, dir).Prune(0))
+		for j, got := range contents(t, b) {
+			if string(got) != string(want[j]) {
+				t.Errorf("layer %d has other bytes", j)
+			}
+		}
+		if info := must(own.Info()); (info.Kinds["blob"].Entries > 0) == full {
+			t.Errorf("cache that takes nothing: %v, and it has %v", full, info.Kinds)
+		}
+	}
+}
+
+// The context of a build is that of reading its layers.
+func TestReadingLayersEndsWithTheContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	b := must(oci.Build(ctx, testImage(t, app, written(t, storeFiles())), nil, nil))
+	defer b.Close()
+	for _, l := range must(b.Layers()) {
+		r := must(l.Compressed())
+		must(io.ReadFull(r, make([]byte, 10)))
+		defer func() {
+			if _, err := io.Copy(io.Discard, r); !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+		}()
+	}
+	cancel()
 }

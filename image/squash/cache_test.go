@@ -359,3 +359,58 @@ func TestPreviousImageIsChecked(t *testing.T) {
 		t.Error("nothing was said")
 	}
 }
+
+// What another process removes while a build relies on it is made again.
+func TestEntriesThatVanishAreMadeAgain(t *testing.T) {
+	want, _ := build(t, testImage(t, storeFiles()), nil, nil)
+	dir := t.TempDir()
+	build(t, testImage(t, storeFiles()), nil, &image.Runtime{Cache: openCache(t, dir, cache.Own)})
+	own, times := openCache(t, dir, cache.Own), 0
+	rt := &image.Runtime{
+		Cache: own,
+		Reserve: func(int64) error {
+			if times++; times > 1 {
+				return nil
+			}
+			own.Close() // files that are open could still be read
+			_, err := openCache(t, dir, cache.Own).Prune(0)
+			return err
+		},
+	}
+	if got, _ := build(t, testImage(t, storeFiles()), nil, rt); !bytes.Equal(got, want) {
+		t.Error("other bytes")
+	}
+	if info, err := own.Info(); err != nil || info.Kinds["segment"].Entries != 2 || times == 0 {
+		t.Errorf("%+v, after %d times: %v", info, times, err)
+	}
+}
+
+// An entry that cannot be read is no reason to remove it, nor to fail.
+func TestUnreadableEntriesStay(t *testing.T) {
+	want, _ := build(t, testImage(t, storeFiles()), nil, nil)
+	dir := t.TempDir()
+	build(t, testImage(t, storeFiles()), nil, &image.Runtime{Cache: openCache(t, dir, cache.Own)})
+	names := segments(t, dir)
+	for _, name := range names {
+		folder := filepath.Dir(name)
+		if err := os.Rename(folder, folder+".moved"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(filepath.Base(folder)+".moved", folder); err != nil { // a folder that is a link is not followed
+			t.Fatal(err)
+		}
+	}
+	var notes []string
+	got, _ := build(t, testImage(t, storeFiles()), nil, &image.Runtime{
+		Cache: openCache(t, dir, cache.Own),
+		Note:  func(s string) { notes = append(notes, s) },
+	})
+	if !bytes.Equal(got, want) || len(notes) == 0 || !strings.Contains(notes[0], "cannot be read") {
+		t.Errorf("same bytes: %v, notes %q", bytes.Equal(got, want), notes)
+	}
+	for _, name := range names {
+		if _, err := os.Stat(name); err != nil {
+			t.Error(err)
+		}
+	}
+}
