@@ -22,7 +22,7 @@ var (
 )
 
 // A transfer is a file that is being read from a cache.
-// One that breaks off goes on where it has stopped.
+// One that breaks off is resumed.
 type transfer struct {
 	c    *Cache
 	ctx  context.Context

@@ -9,10 +9,11 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/nix2img/nix2img/internal/retry"
 )
 
 const maxRedirects = 10
@@ -148,7 +149,7 @@ func (e *statusError) Error() string { return "the server says " + e.text }
 
 // newStatusError returns the error of an answer to a question that was first sent to another address.
 func (t *transfer) newStatusError(res *http.Response) error {
-	e := &statusError{res.StatusCode, shorten(res.Status), t.after(res)}
+	e := &statusError{res.StatusCode, shorten(res.Status), retry.After(res.Header, t.c.rt.now())}
 	if u, err := t.c.resolve(t.name); err == nil && res.Request != nil && !sameOrigin(res.Request.URL, u) {
 		e.text += fmt.Sprintf(" (sent on to %s://%s, which gets no password)", res.Request.URL.Scheme, shorten(res.Request.URL.Host))
 	}
@@ -167,13 +168,7 @@ func Unauthorized(err error) bool {
 // So it is everything but what a server means and what the client refuses.
 func passing(err error) bool {
 	if e, ok := errors.AsType[*statusError](err); ok {
-		switch e.code {
-		case 408, 425, 429:
-			return true
-		case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported, http.StatusNetworkAuthenticationRequired:
-			return false
-		}
-		return e.code >= 500
+		return retry.Status(e.code)
 	}
 	if e, ok := errors.AsType[*net.DNSError](err); ok && e.IsNotFound {
 		return false
@@ -190,22 +185,6 @@ func (e *answerError) Unwrap() error { return e.error }
 func is[E error](err error) bool {
 	_, ok := errors.AsType[E](err)
 	return ok
-}
-
-// after reads the header Retry-After. A date counts from that of the answer.
-func (t *transfer) after(res *http.Response) time.Duration {
-	s := res.Header.Get("Retry-After")
-	if n, err := strconv.Atoi(s); err == nil && n >= 0 {
-		return time.Duration(min(n, 3600)) * time.Second
-	}
-	now, err := http.ParseTime(res.Header.Get("Date"))
-	if err != nil {
-		now = t.c.rt.now()
-	}
-	if at, err := http.ParseTime(s); err == nil && !now.IsZero() {
-		return max(0, at.Sub(now))
-	}
-	return 0
 }
 
 // watch cancels the request if nothing happens until the function it returns is called.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nix2img/nix2img/internal/par"
+	"github.com/nix2img/nix2img/internal/retry"
 )
 
 // Runtime is what decides only speed and reporting. Nil stands for one without anything in it.
@@ -90,10 +91,7 @@ func (rt *Runtime) pause(ctx context.Context, n int, asked time.Duration) error 
 		d = 250 * time.Millisecond
 	}
 	d = max(d<<(n-1), min(asked, longestWait))
-	wait, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	<-wait.Done()
-	return ctx.Err()
+	return retry.Sleep(ctx, d)
 }
 
 // Cache is a binary cache.

@@ -24,7 +24,7 @@ var arrows = map[string][]string{
 	"closure/nixdb":   {"closure", "internal/regular", "modernc.org/sqlite", "modernc.org/sqlite/lib"},
 	"closure/export":  {"closure", "closure/nar"},
 	"closure/binarycache": {
-		"closure", "closure/nar", "internal/ctxio", "internal/par", "internal/regular", "internal/tempfile",
+		"closure", "closure/nar", "internal/ctxio", "internal/par", "internal/regular", "internal/retry", "internal/tempfile",
 		"github.com/andybalholm/brotli", "github.com/klauspost/compress/flate", "github.com/klauspost/compress/gzip",
 		"github.com/klauspost/compress/zlib", "github.com/klauspost/compress/zstd", "github.com/mikelolasagasti/xz", "github.com/pierrec/lz4/v4",
 	},
@@ -53,7 +53,7 @@ var arrows = map[string][]string{
 		"github.com/google/go-containerregistry/pkg/v1/partial", "github.com/google/go-containerregistry/pkg/v1/types",
 	},
 	"image/oci/registry": {
-		"internal/ctxio",
+		"internal/ctxio", "internal/retry",
 		"internal/par", "github.com/google/go-containerregistry/pkg/authn", "github.com/google/go-containerregistry/pkg/name",
 		"github.com/google/go-containerregistry/pkg/v1", "github.com/google/go-containerregistry/pkg/v1/partial",
 		"github.com/google/go-containerregistry/pkg/v1/remote", "github.com/google/go-containerregistry/pkg/v1/remote/transport",
@@ -69,6 +69,7 @@ var arrows = map[string][]string{
 	"internal/par":      {},
 	"internal/reflink":  {"golang.org/x/sys/unix"},
 	"internal/regular":  {},
+	"internal/retry":    {},
 	"internal/elf":      {},
 	"internal/loader":   {},
 	"internal/cas":      {"internal/tempfile", "golang.org/x/sys/unix"},

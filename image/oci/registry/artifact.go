@@ -38,6 +38,9 @@ var ErrNotSIF = errors.New("not a SIF, but another kind of image or artifact")
 // SIF makes an artifact of the SIF file in r, which it reads once for its digest.
 // The file gets its name from title.
 func SIF(ctx context.Context, r io.ReaderAt, size int64, title string) (v1.Image, error) {
+	if r == nil {
+		return nil, fmt.Errorf("registry: digest of %s: %w", title, errNothing)
+	}
 	layer, err := newFileLayer(ctx, r, size, SIFLayerType, title)
 	if err != nil {
 		return nil, fmt.Errorf("registry: digest of %s: %w", title, err)
@@ -48,6 +51,9 @@ func SIF(ctx context.Context, r io.ReaderAt, size int64, title string) (v1.Image
 // SIFLayer returns the layer of an artifact that is a SIF file, and the file's name, which may be empty.
 // The error is [ErrNotSIF].
 func SIFLayer(img v1.Image) (v1.Layer, string, error) {
+	if img == nil {
+		return nil, "", ErrNotSIF
+	}
 	m, err := img.Manifest()
 	if err != nil {
 		return nil, "", err
@@ -69,6 +75,9 @@ type Document struct {
 // Attach sends a document about the image or artifact that about describes, into the same repository.
 // A document with the same contents is there but once.
 func Attach(ctx context.Context, subject name.Digest, about v1.Descriptor, doc *Document, rt *Runtime) (name.Digest, error) {
+	if doc == nil || subject == (name.Digest{}) {
+		return name.Digest{}, fmt.Errorf("registry: attach to %s: %w", subject, errNothing)
+	}
 	digest, err := attach(ctx, subject, about, doc, rt)
 	if err != nil {
 		return digest, fmt.Errorf("registry: attach %s to %s: %w", doc.Type, subject, err)
@@ -103,6 +112,9 @@ func attach(ctx context.Context, subject name.Digest, about v1.Descriptor, doc *
 
 // Subject describes m as a document refers to it.
 func Subject(m Manifest) (v1.Descriptor, error) {
+	if m == nil {
+		return v1.Descriptor{}, fmt.Errorf("registry: %w", errNothing)
+	}
 	raw, err := m.RawManifest()
 	if err != nil {
 		return v1.Descriptor{}, err

@@ -1,13 +1,13 @@
 package registry
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +18,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/nix2img/nix2img/internal/retry"
 )
 
 // Runtime is what decides speed and reporting, and with whose rights things are done.
@@ -43,6 +45,8 @@ type Runtime struct {
 	MountFrom []name.Repository
 	// Progress, if not nil, is told how far sending has come. Calls do not overlap.
 	Progress func(Progress)
+	// Blob, if not nil, is told of each blob that has been dealt with. Calls do not overlap.
+	Blob func(Blob)
 	// Note, if not nil, is told of what went another way than it should, a sentence each.
 	Note func(string)
 }
@@ -52,6 +56,32 @@ type Progress struct {
 	Done  int64 // sent, or found to be there
 	Total int64 // of the whole image
 	Sent  int64 // sent, what was sent twice counting twice
+}
+
+// Blob is a layer or configuration, and what has become of it.
+type Blob struct {
+	Digest v1.Hash
+	Size   int64 // bytes
+	State  State
+}
+
+// State says what has become of a blob.
+type State int
+
+const (
+	Missing State = iota // the registry does not have it
+	Present              // the registry has it
+	Mounted              // the registry has it in another repository, from which it takes it
+	Sent
+	Fetched
+)
+
+func (s State) String() string {
+	names := [...]string{"missing", "present", "mounted", "sent", "fetched"}
+	if s < 0 || int(s) >= len(names) {
+		return "State(" + strconv.Itoa(int(s)) + ")"
+	}
+	return names[s]
 }
 
 // Error is what came of a conversation with a registry.
@@ -64,7 +94,13 @@ type Error struct {
 	wait time.Duration // that the registry asks for
 }
 
-func (e *Error) Error() string { return cmp.Or(e.text, e.Err.Error()) }
+func (e *Error) Error() string {
+	if e.text == "" && e.Err != nil {
+		return e.Err.Error()
+	}
+	return e.text
+}
+
 func (e *Error) Unwrap() error { return e.Err }
 
 // NotFoundError reports something that a registry does not have. The error is the user's, not the network's.
@@ -96,8 +132,9 @@ type session struct {
 	repo   name.Repository
 	client *http.Client
 	whole  atomic.Int32 // the [form] in which a blob of one piece was taken last
+	dry    bool         // nothing is sent
 
-	mu       sync.Mutex // of what follows, and of Progress and Note
+	mu       sync.Mutex // of what follows, and of Progress, Blob and Note
 	progress Progress
 }
 
@@ -162,6 +199,15 @@ func (s *session) advance(done, sent int64) {
 	}
 }
 
+// dealt tells what has become of a blob.
+func (s *session) dealt(b Blob) {
+	if s.Blob != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.Blob(b)
+	}
+}
+
 // fail makes an [*Error] of what went wrong, unless ctx has ended it.
 func (s *session) fail(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
@@ -219,8 +265,11 @@ func (s *session) failf(format string, args ...any) error {
 }
 
 // url returns the address of something in the repository.
-func (s *session) url(elems ...string) string {
-	u := url.URL{Scheme: s.repo.Scheme(), Host: s.repo.RegistryStr(), Path: "/v2/" + s.repo.RepositoryStr() + "/" + strings.Join(elems, "/")}
+func (s *session) url(elems ...string) string { return address(s.repo, elems...) }
+
+// address returns the address of something in a repository.
+func address(repo name.Repository, elems ...string) string {
+	u := url.URL{Scheme: repo.Scheme(), Host: repo.RegistryStr(), Path: "/v2/" + repo.RepositoryStr() + "/" + strings.Join(elems, "/")}
 	return u.String()
 }
 
@@ -245,7 +294,7 @@ func (s *session) do(req *http.Request, statuses ...int) (*http.Response, error)
 	resp.Body.Close()
 	err = s.fail(req.Context(), err)
 	if e, ok := errors.AsType[*Error](err); ok {
-		e.wait = retryAfter(resp.Header)
+		e.wait = retry.After(resp.Header, time.Time{})
 	}
 	return nil, err
 }

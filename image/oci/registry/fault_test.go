@@ -358,26 +358,6 @@ func TestFetchOtherBytes(t *testing.T) {
 	}
 }
 
-func TestRetryAfter(t *testing.T) {
-	date := "Tue, 24 Nov 2026 02:00:00 GMT"
-	for text, want := range map[string]time.Duration{
-		"":                              0,
-		"7":                             7 * time.Second,
-		"-7":                            0,
-		"soon":                          0,
-		"99999999999999999999":          0,
-		"Tue, 24 Nov 2026 02:00:30 GMT": 30 * time.Second,
-		"Tue, 24 Nov 2026 01:00:30 GMT": 0,
-	} {
-		if got := retryAfter(http.Header{"Retry-After": {text}, "Date": {date}}); got != want {
-			t.Errorf("Retry-After %q: %s, want %s", text, got, want)
-		}
-	}
-	if got := retryAfter(http.Header{"Retry-After": {date}}); got != 0 {
-		t.Errorf("without a date: %s", got)
-	}
-}
-
 // TestPauses counts, by a clock of its own, how long requests are held back.
 func TestPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

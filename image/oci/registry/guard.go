@@ -12,6 +12,21 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
+// A RealmError reports that a password was not sent to where a registry has its tokens made.
+type RealmError struct {
+	Realm string // the address
+	// Clear says that the password would have gone there without TLS: see [Runtime.Insecure].
+	// Otherwise it is no address at all.
+	Clear bool
+}
+
+func (e *RealmError) Error() string {
+	if e.Clear {
+		return "the registry wants the password at " + e.Realm + ", without TLS"
+	}
+	return fmt.Sprintf("the registry wants the password at %q, which is not an address", e.Realm)
+}
+
 // A guard sees to it that credentials go only where they should.
 //
 // A registry with tokens names the host that gives them, its realm, in the answer to the first request
@@ -26,7 +41,7 @@ var bearerRealm = regexp.MustCompile(`(?i)\bbearer\b[^"]*(?:"[^"]*"[^"]*?)*?\bre
 
 func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Header.Get("Authorization") != "" && !g.mayKnow(req.URL) {
-		return nil, &senselessError{fmt.Errorf("%s is not to get credentials without TLS", req.URL.Host)}
+		return nil, &senselessError{&RealmError{req.URL.Scheme + "://" + req.URL.Host, true}}
 	}
 	resp, err := g.inner.RoundTrip(req)
 	if err != nil || !g.login || resp.StatusCode != http.StatusUnauthorized || req.URL.Path != "/v2/" {
@@ -47,10 +62,10 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 func (g *guard) checkRealm(realm string) error {
 	to, err := url.Parse(realm)
 	if err != nil || to.Scheme != "http" && to.Scheme != "https" || to.Host == "" {
-		return fmt.Errorf("the registry wants the password at %q, which is not an address", realm)
+		return &RealmError{realm, false}
 	}
 	if !g.mayKnow(to) {
-		return fmt.Errorf("the registry wants the password at %s, without TLS", to.Redacted())
+		return &RealmError{to.Redacted(), true}
 	}
 	if host := g.repo.RegistryStr(); to.Host != host {
 		g.note("the password for %s goes to %s://%s, where the registry has its tokens made", host, to.Scheme, to.Host)

@@ -18,6 +18,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/nix2img/nix2img/internal/retry"
 )
 
 // maxManifest is how many bytes of a manifest or configuration are read.
@@ -41,6 +43,9 @@ func Pull(ctx context.Context, ref name.Reference, platform v1.Platform, rt *Run
 }
 
 func pull(ctx context.Context, ref name.Reference, platform v1.Platform, rt *Runtime) (v1.Image, name.Digest, error) {
+	if ref == nil {
+		return nil, name.Digest{}, errNothing
+	}
 	s, err := open(ctx, ref.Context(), rt, transport.PullScope)
 	if err != nil {
 		return nil, name.Digest{}, err
@@ -296,7 +301,7 @@ func (d *download) recover(err error) error {
 	}
 	pause := pauseAfter(d.Pause, d.failures)
 	d.note("fetch %s: %v; trying again in %s", d.desc.Digest, err, pause)
-	return sleep(d.ctx, pause)
+	return retry.Sleep(d.ctx, pause)
 }
 
 // verify returns io.EOF if the blob is what it should be.
@@ -305,6 +310,7 @@ func (d *download) verify() error {
 	if got != d.desc.Digest {
 		return &DigestError{d.desc.Digest, got}
 	}
+	d.dealt(Blob{d.desc.Digest, d.desc.Size, Fetched})
 	return io.EOF
 }
 

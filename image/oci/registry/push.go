@@ -30,36 +30,72 @@ type Manifest interface {
 //
 // Errors of the registry and the way to it are an [*Error]; others are those of the image.
 func Push(ctx context.Context, ref name.Reference, m Manifest, rt *Runtime) (name.Digest, error) {
-	digest, err := push(ctx, ref, m, rt)
+	digest, _, err := push(ctx, ref, m, rt, false)
 	if err != nil {
 		return name.Digest{}, fmt.Errorf("registry: push %s: %w", ref, err)
 	}
 	return digest, nil
 }
 
-func push(ctx context.Context, ref name.Reference, m Manifest, rt *Runtime) (name.Digest, error) {
+// Difference is what a registry lacks of an image.
+type Difference struct {
+	Digest name.Digest // what the image is called by its digest
+	There  bool        // the reference leads to it already
+	Blobs  []Blob      // each of them Missing, Present or Mounted; none if the image is There
+}
+
+// Compare finds out what [Push] would do, and changes nothing in the registry. No bytes of the image are read.
+// Its errors are those of Push.
+func Compare(ctx context.Context, ref name.Reference, m Manifest, rt *Runtime) (*Difference, error) {
+	if rt == nil {
+		rt = new(Runtime)
+	}
+	d := new(Difference)
+	own := *rt
+	own.Blob = func(b Blob) {
+		d.Blobs = append(d.Blobs, b)
+		if rt.Blob != nil {
+			rt.Blob(b)
+		}
+	}
+	var err error
+	if d.Digest, d.There, err = push(ctx, ref, m, &own, true); err != nil {
+		return nil, fmt.Errorf("registry: compare %s: %w", ref, err)
+	}
+	return d, nil
+}
+
+// errNothing is the error of what is nil.
+var errNothing = errors.New("no reference, image or document is given")
+
+// push also reports whether the reference led to the image before. If it is dry, nothing is sent.
+func push(ctx context.Context, ref name.Reference, m Manifest, rt *Runtime, dry bool) (result name.Digest, there bool, err error) {
+	if ref == nil || m == nil {
+		return result, false, errNothing
+	}
 	digest, err := m.Digest()
 	if err != nil {
-		return name.Digest{}, err
+		return result, false, err
 	}
-	result := ref.Context().Digest(digest.String())
+	result = ref.Context().Digest(digest.String())
 	if want, ok := ref.(name.Digest); ok && want.DigestStr() != digest.String() {
-		return result, fmt.Errorf("the digest of the image is %s", digest)
+		return result, false, fmt.Errorf("the digest of the image is %s", digest)
 	}
 	s, err := open(ctx, ref.Context(), rt, transport.PushScope)
 	if err != nil {
-		return result, err
+		return result, false, err
 	}
-	if found, err := s.points(ctx, ref.Identifier(), digest); found || err != nil {
-		return result, err
+	s.dry = dry
+	if there, err := s.points(ctx, ref.Identifier(), digest); there || err != nil {
+		return result, there, err
 	}
 	if err := s.put(ctx, m); err != nil {
-		return result, err
+		return result, false, err
 	}
 	if _, ok := ref.(name.Tag); ok {
 		err = s.putManifest(ctx, ref.Identifier(), m)
 	}
-	return result, err
+	return result, false, err
 }
 
 // CheckPush reports what stands in the way of a push, before there is anything to send:
@@ -73,6 +109,9 @@ func CheckPush(ctx context.Context, ref name.Reference, rt *Runtime) error {
 
 // checkPush begins an upload, which is the one thing that every registry asks the rights for.
 func checkPush(ctx context.Context, ref name.Reference, rt *Runtime) error {
+	if ref == nil {
+		return errNothing
+	}
 	s, err := open(ctx, ref.Context(), rt, transport.PushScope)
 	if err != nil {
 		return err
@@ -181,9 +220,11 @@ func (s *session) putBlobs(ctx context.Context, img v1.Image) error {
 		if err != nil {
 			return struct{}{}, err
 		}
-		if err := s.blob(ctx, digest, size, l.Compressed); err != nil {
+		state, err := s.blob(ctx, digest, size, l.Compressed)
+		if err != nil {
 			return struct{}{}, fmt.Errorf("blob %s: %w", digest, err)
 		}
+		s.dealt(Blob{digest, size, state})
 		return struct{}{}, nil
 	}
 	for _, err := range par.Map(ctx, s.Jobs, s.Jobs, seq, send) {
@@ -227,6 +268,9 @@ func (s *session) plan(layers []v1.Layer) ([]v1.Layer, error) {
 
 // putManifest makes a tag or digest lead to m.
 func (s *session) putManifest(ctx context.Context, id string, m Manifest) error {
+	if s.dry {
+		return nil
+	}
 	raw, err := m.RawManifest()
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net/http/httptest"
@@ -143,6 +144,83 @@ func TestPushSendsOnlyWhatIsMissing(t *testing.T) {
 		t.Errorf("to a repository that may mount: %d bytes", sent)
 	}
 	same(t, other, changed)
+}
+
+// Compare says what Push does, and changes nothing.
+func TestCompare(t *testing.T) {
+	reg := registrytest.New(t)
+	img := randomImage(t)
+	mustPush(t, parse(t, reg.Host, "/base:1"), img, fast())
+	extra, err := random.Layer(1000, "application/vnd.oci.image.layer.v1.tar+gzip")
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed, err := mutate.AppendLayers(img, extra)
+	if err != nil {
+		t.Fatal(err)
+	}
+	idx := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img}, mutate.IndexAddendum{Add: changed})
+	for _, test := range []struct {
+		to        string
+		m         Manifest
+		from      []name.Repository
+		want, did string
+	}{
+		{"/base:2", changed, nil, "present 3, missing 2", "sent 2, present 3"},
+		{"/other:1", changed, nil, "missing 5", "sent 5"},
+		{"/mounted:1", changed, []name.Repository{parse(t, reg.Host, "/mounted").Context(), parse(t, reg.Host, "/base").Context()},
+			"mounted 5", "mounted 5"},
+		{"/index:1", idx, nil, "missing 9", "sent 6, present 3"},
+	} {
+		rt := fast()
+		rt.MountFrom = test.from
+		ref := parse(t, reg.Host, test.to)
+		reg.Reset()
+		d, err := Compare(t.Context(), ref, test.m, rt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent, requests := reg.Reset()
+		if sent != 0 || d.There {
+			t.Errorf("%s: %d bytes have arrived, it is there: %v", test.to, sent, d.There)
+		}
+		for _, r := range requests {
+			if !strings.HasPrefix(r, "HEAD ") && r != "GET /v2/" {
+				t.Errorf("%s: %s", test.to, r)
+			}
+		}
+		if got := states(d.Blobs); got != test.want {
+			t.Errorf("%s: %s, want %s", test.to, got, test.want)
+		}
+		var blobs []Blob
+		rt.Blob = func(b Blob) { blobs = append(blobs, b) }
+		digest := mustPush(t, ref, test.m, rt)
+		if got := states(blobs); got != test.did {
+			t.Errorf("%s: %s, want %s", test.to, got, test.did)
+		}
+		again, err := Compare(t.Context(), ref, test.m, rt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Digest != digest || !again.There || len(again.Blobs) > 0 {
+			t.Errorf("%s: %v, then %v, pushed %s", test.to, d.Digest, again, digest)
+		}
+	}
+}
+
+// states counts what has become of blobs.
+func states(blobs []Blob) string {
+	var n [Fetched + 1]int
+	for _, b := range blobs {
+		n[b.State]++
+	}
+	var list []string
+	for _, s := range []State{Mounted, Sent, Present, Missing, Fetched} {
+		if n[s] > 0 {
+			list = append(list, fmt.Sprint(s, " ", n[s]))
+		}
+	}
+	return strings.Join(list, ", ")
 }
 
 // A layer that the registry has is not opened.

@@ -8,11 +8,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/nix2img/nix2img/internal/retry"
 )
 
 const (
@@ -20,24 +21,13 @@ const (
 	maxPause    = 2 * time.Minute // that a registry may ask for
 )
 
-// temporary reports whether a status may be another one the next time. Proxies and CDNs have many of their own above 500.
-func temporary(status int) bool {
-	switch status {
-	case http.StatusRequestTimeout, http.StatusTooManyRequests, 499: // nginx: client closed request
-		return true
-	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported, http.StatusNetworkAuthenticationRequired:
-		return false
-	}
-	return status >= 500 && status < 600
-}
-
 // mayPass reports whether an error may not come again.
 func mayPass(ctx context.Context, err error) bool {
 	if ctx.Err() != nil {
 		return false
 	}
 	if e, ok := errors.AsType[*transport.Error](err); ok {
-		return temporary(e.StatusCode)
+		return retry.Status(e.StatusCode)
 	}
 	if e, ok := errors.AsType[*net.DNSError](err); ok {
 		return e.IsTemporary
@@ -58,31 +48,8 @@ func is[E error](err error) bool {
 	return ok
 }
 
-// sleep waits, unless ctx ends before.
-func sleep(ctx context.Context, d time.Duration) error {
-	wait, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	<-wait.Done()
-	return ctx.Err()
-}
-
 // pauseAfter returns how long to wait after so many failures.
 func pauseAfter(first time.Duration, failures int) time.Duration { return first << (failures - 1) }
-
-// retryAfter returns how long an answer asks to wait, or 0: a number of seconds or a date (RFC 9110, section 10.2.3).
-// What a date means depends on the clock of the registry alone.
-func retryAfter(h http.Header) time.Duration {
-	text := h.Get("Retry-After")
-	if n, err := strconv.ParseUint(text, 10, 20); err == nil {
-		return time.Duration(n) * time.Second
-	}
-	then, err1 := http.ParseTime(text)
-	now, err2 := http.ParseTime(h.Get("Date"))
-	if err1 != nil || err2 != nil {
-		return 0
-	}
-	return max(0, then.Sub(now))
-}
 
 // A retrier repeats requests that may do better the next time, as long as they have no body or one that can be had again.
 // What is sent in a body that cannot, blobs, is repeated by who has it.
@@ -104,11 +71,11 @@ func (t *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 		switch {
 		case err == nil:
 			t.reached.Store(true)
-			if !temporary(resp.StatusCode) {
+			if !retry.Status(resp.StatusCode) {
 				return resp, nil
 			}
 			reason = resp.Status
-			if pause = max(pause, retryAfter(resp.Header)); pause > maxPause {
+			if pause = max(pause, retry.After(resp.Header, time.Time{})); pause > maxPause {
 				return resp, nil
 			}
 		case !mayPass(ctx, err), !t.reached.Load() && isDial(err):
@@ -123,7 +90,7 @@ func (t *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 			resp.Body.Close()
 		}
 		t.note("%s %s: %s; trying again in %s", req.Method, req.URL.Host, reason, pause.Round(time.Millisecond))
-		if err := sleep(ctx, pause); err != nil {
+		if err := retry.Sleep(ctx, pause); err != nil {
 			return nil, err
 		}
 		if req.GetBody != nil {

@@ -11,8 +11,11 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/nix2img/nix2img/internal/retry"
 )
 
 // An upload is a blob on its way to the registry.
@@ -48,15 +51,18 @@ func (f form) String() string {
 	return [...]string{"in pieces", "in one PUT", "in one PATCH"}[f]
 }
 
-// blob sees to it that the registry has a blob, which open reads.
-func (s *session) blob(ctx context.Context, digest v1.Hash, size int64, open func() (io.ReadCloser, error)) error {
-	found, err := s.has(ctx, digest)
+// blob sees to it that the registry has a blob, which open reads, and returns how it got it.
+func (s *session) blob(ctx context.Context, digest v1.Hash, size int64, open func() (io.ReadCloser, error)) (State, error) {
+	found, err := s.has(ctx, s.repo, digest)
 	if err != nil {
-		return err
+		return Missing, err
 	}
 	if found {
 		s.advance(size, 0)
-		return nil
+		return Present, nil
+	}
+	if s.dry {
+		return s.mountable(ctx, digest), ctx.Err()
 	}
 	u := &upload{session: s, digest: digest, size: size, chunk: s.ChunkSize, from: &source{open: open}}
 	if size <= u.chunk {
@@ -64,8 +70,16 @@ func (s *session) blob(ctx context.Context, digest v1.Hash, size int64, open fun
 	}
 	defer u.from.Close()
 	if err := u.mount(ctx); err != nil {
-		return err
+		return Missing, err
 	}
+	if u.done {
+		return Mounted, nil
+	}
+	return Sent, u.run(ctx)
+}
+
+// run takes the steps of an upload, and those that failures ask for.
+func (u *upload) run(ctx context.Context) error {
 	farthest := int64(0)
 	for failures := 0; !u.done; {
 		err := u.step(ctx)
@@ -90,18 +104,34 @@ func (s *session) blob(ctx context.Context, digest v1.Hash, size int64, open fun
 	return nil
 }
 
-// has reports whether the registry has a blob.
-func (s *session) has(ctx context.Context, digest v1.Hash) (bool, error) {
-	resp, err := s.ask(ctx, http.MethodHead, s.url("blobs", digest.String()), http.StatusOK, http.StatusNotFound)
+// has reports whether a repository of the registry has a blob.
+func (s *session) has(ctx context.Context, repo name.Repository, digest v1.Hash) (bool, error) {
+	resp, err := s.ask(ctx, http.MethodHead, address(repo, "blobs", digest.String()), http.StatusOK, http.StatusNotFound)
 	return err == nil && resp.StatusCode == http.StatusOK, err
+}
+
+// others gives the repositories that blobs can be mounted from.
+func (s *session) others(yield func(name.Repository) bool) {
+	for _, repo := range s.MountFrom {
+		if repo.RegistryStr() == s.repo.RegistryStr() && repo.RepositoryStr() != s.repo.RepositoryStr() && !yield(repo) {
+			return
+		}
+	}
+}
+
+// mountable asks whether a blob that is missing could be mounted. What goes wrong there does not matter.
+func (s *session) mountable(ctx context.Context, digest v1.Hash) State {
+	for repo := range s.others {
+		if found, err := s.has(ctx, repo, digest); found && err == nil {
+			return Mounted
+		}
+	}
+	return Missing
 }
 
 // mount tries to have the blob from other repositories. What goes wrong there does not matter.
 func (u *upload) mount(ctx context.Context) error {
-	for _, repo := range u.MountFrom {
-		if repo.RegistryStr() != u.repo.RegistryStr() || repo.RepositoryStr() == u.repo.RepositoryStr() {
-			continue
-		}
+	for repo := range u.others {
 		q := url.Values{"mount": {u.digest.String()}, "from": {repo.RepositoryStr()}}
 		resp, err := u.ask(ctx, http.MethodPost, u.session.url("blobs", "uploads", "")+"?"+q.Encode(), http.StatusCreated, http.StatusAccepted)
 		switch {
@@ -278,7 +308,7 @@ func (u *upload) adapt(ctx context.Context, failure error) (bool, error) {
 		if u.form != inPieces && damaged(failure) {
 			return false, nil
 		}
-		if found, err := u.has(ctx, u.digest); found || err != nil {
+		if found, err := u.has(ctx, u.repo, u.digest); found || err != nil {
 			u.finish() // the upload has ended, and the answer was lost
 			return found, err
 		}
@@ -324,10 +354,10 @@ func (u *upload) recover(ctx context.Context, failure error, failures int) error
 		}
 	}
 	u.note("upload %s: %v; trying again in %s", u.digest, failure, pause)
-	if err := sleep(ctx, pause); err != nil {
+	if err := retry.Sleep(ctx, pause); err != nil {
 		return err
 	}
-	if found, err := u.has(ctx, u.digest); found || err != nil {
+	if found, err := u.has(ctx, u.repo, u.digest); found || err != nil {
 		u.finish() // the upload has ended, and the answer was lost
 		return err
 	}

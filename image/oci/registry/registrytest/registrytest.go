@@ -26,7 +26,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Registry is a registry that listens on loopback until the test ends.
+// Registry is a registry that listens on loopback until the test ends, or it is closed.
 type Registry struct {
 	Host string // HOST:PORT, without TLS
 
@@ -36,7 +36,8 @@ type Registry struct {
 	// Chunks is false for a registry that takes blobs only whole.
 	Chunks bool
 
-	dir string
+	dir    string
+	server *httptest.Server
 
 	mu        sync.Mutex
 	blobs     map[string]bool // REPOSITORY@DIGEST
@@ -52,13 +53,25 @@ type manifest struct {
 	kind string
 }
 
-// New starts a registry.
+// New starts a registry. If t is nil, as in an example, it is to be closed, and what goes wrong is a panic.
 func New(t testing.TB) *Registry {
-	r := &Registry{Chunks: true, dir: t.TempDir(), blobs: make(map[string]bool), manifests: make(map[string]manifest)}
-	server := httptest.NewServer(r)
-	t.Cleanup(server.Close)
-	r.Host = strings.TrimPrefix(server.URL, "http://")
+	dir, err := os.MkdirTemp("", "registrytest-")
+	if err != nil {
+		panic(err)
+	}
+	r := &Registry{Chunks: true, dir: dir, blobs: make(map[string]bool), manifests: make(map[string]manifest)}
+	r.server = httptest.NewServer(r)
+	r.Host = strings.TrimPrefix(r.server.URL, "http://")
+	if t != nil {
+		t.Cleanup(r.Close)
+	}
 	return r
+}
+
+// Close ends a registry, and forgets its contents.
+func (r *Registry) Close() {
+	r.server.Close()
+	os.RemoveAll(r.dir)
 }
 
 // Reset forgets what has been counted, and returns it: the bytes of blobs that came,
