@@ -46,7 +46,7 @@ func newPull(a *app) *cobra.Command {
 		Long: `Fetch an image from a registry: a SIF, as nix2img push, singularity push and apptainer push
 put it there, or any other image, which becomes the OCI layout -o DIR.
 
-A connection that breaks goes on where it was. All digests are compared.
+A transfer that breaks off is resumed. All digests are compared.
 A SIF appears under its name when it is complete, or not at all. A layout in DIR becomes one
 when its index.json is written, last; layers that are there already are not fetched again,
 and images with another tag, or for another CPU, stay.
@@ -73,9 +73,15 @@ func (p *puller) run(ctx context.Context, arg string) error {
 		return err
 	}
 	progress := newProgress(p.ui, time.Now)
+	fetched := make(map[v1.Hash]bool)
 	rt, err := p.remote.runtime(p.ui)
 	if err != nil {
 		return err
+	}
+	said := rt.Blob
+	rt.Blob = func(b registry.Blob) {
+		fetched[b.Digest] = true
+		said(b)
 	}
 	p.ui.busyf("asking %s", ref.Context().RegistryStr())
 	var total int64
@@ -116,6 +122,11 @@ func (p *puller) run(ctx context.Context, arg string) error {
 		return fmt.Errorf("pull %s: %w", ref, err)
 	}
 	took := progress.done()
+	for _, l := range layers {
+		if digest, err := l.Digest(); err == nil && !fetched[digest] {
+			p.ui.detailf("%s: was there already", digest)
+		}
+	}
 	p.ui.infof("wrote %s: %s, %s of them fetched, in %.1f s", p.output, formatSize(total), formatSize(last.Done-before), took.Seconds())
 	if p.asJSON {
 		return printEnvelope(p.ui, "pull", &pullResult{ref.Name(), digest.DigestStr(), p.output, format, total, last.Done - before})

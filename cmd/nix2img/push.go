@@ -25,6 +25,7 @@ type pusher struct {
 	mountFrom []string
 	layout    string
 	noRecord  bool
+	dryRun    bool
 	asJSON    bool
 
 	ref name.Reference
@@ -46,6 +47,8 @@ neither compressed nor read. The build record follows the image, as a document t
 
 Its name with its digest is printed to standard output. What the registry has is not sent again.
 The tag is set last: it never leads to an image that is not there as a whole.
+With --dry-run, the registry is only asked what it has; roots are compressed all the same,
+because the question is what their layers are called.
 
 Credentials are those of podman login and docker login.`,
 		Example: `  nix2img push registry.example.org/group/app:1.0 ./result
@@ -64,6 +67,7 @@ Credentials are those of podman login and docker login.`,
 	f.StringVar(&p.layout, "oci", "", "send the image in the OCI layout `DIR[:TAG]`, or the images for several platforms")
 	p.remote.addFlags(f)
 	f.BoolVar(&p.noRecord, "no-record", false, "do not send the build record")
+	f.BoolVar(&p.dryRun, "dry-run", false, "send nothing, and say what would be sent")
 	f.BoolVar(&p.asJSON, "json", false, "print the result as JSON")
 	f.StringVar(&p.encode.compression, "compression", "", "`NAME[:LEVEL]` of the compression, one of gzip, zstd, zstd-go and none (default gzip)")
 	f.IntVarP(&p.encode.jobs, "jobs", "j", 0, "use `N` cores, which never changes the output (default: all)")
@@ -130,6 +134,9 @@ func (p *pusher) parseMounts() error {
 
 // check finds out whether the registry would take the image, before that costs anything.
 func (p *pusher) check(ctx context.Context) error {
+	if p.dryRun { // it begins an upload
+		return nil
+	}
 	p.ui.busyf("asking %s", p.ref.Context().RegistryStr())
 	return registry.CheckPush(ctx, p.ref, p.rt)
 }
@@ -165,7 +172,7 @@ func (p *pusher) pushClosure(ctx context.Context) error {
 	if err != nil {
 		return explainOCI(err)
 	}
-	if !p.noRecord {
+	if !p.noRecord && !p.dryRun {
 		record, err := p.sendRecord(ctx, res.name, built)
 		switch {
 		case ctx.Err() != nil:
@@ -228,10 +235,11 @@ func (p *pusher) pushSIF(ctx context.Context, file string) error {
 
 // pushResult is what "push --json" prints.
 type pushResult struct {
-	Reference    string `json:"reference"` // as it was asked for
-	Digest       string `json:"digest"`    // of the manifest or index
-	Size         int64  `json:"size"`      // bytes of all blobs; 0 if the reference led to the image already
-	Sent         int64  `json:"sent"`      // bytes of blobs
+	Reference    string `json:"reference"`       // as it was asked for
+	Digest       string `json:"digest"`          // of the manifest or index
+	Size         int64  `json:"size"`            // bytes of all blobs; 0 if the reference led to the image already
+	Sent         int64  `json:"sent"`            // bytes of blobs; with --dry-run, of those that would be sent
+	DryRun       bool   `json:"dryRun,omitzero"` // nothing was sent
 	RecordDigest string `json:"recordDigest,omitzero"`
 
 	name name.Digest
@@ -247,6 +255,9 @@ func (p *pusher) print(res *pushResult) error {
 
 // send sends an image.
 func (p *pusher) send(ctx context.Context, m registry.Manifest) (*pushResult, error) {
+	if p.dryRun {
+		return p.compare(ctx, m)
+	}
 	progress := newProgress(p.ui, time.Now)
 	var last registry.Progress
 	rt := *p.rt
@@ -265,4 +276,30 @@ func (p *pusher) send(ctx context.Context, m registry.Manifest) (*pushResult, er
 		p.ui.infof("pushed %s: sent %s of %s, in %.1f s", p.ref, formatSize(last.Sent), formatSize(last.Total), took.Seconds())
 	}
 	return &pushResult{Reference: p.ref.Name(), Digest: digest.DigestStr(), Size: last.Total, Sent: last.Sent, name: digest}, nil
+}
+
+// compare says what send would do.
+func (p *pusher) compare(ctx context.Context, m registry.Manifest) (*pushResult, error) {
+	p.ui.busyf("asking %s", p.ref.Context().RegistryStr())
+	diff, err := registry.Compare(ctx, p.ref, m, p.rt)
+	if err != nil {
+		return nil, err
+	}
+	var bytes [registry.Fetched + 1]int64
+	res := &pushResult{Reference: p.ref.Name(), Digest: diff.Digest.DigestStr(), DryRun: true, name: diff.Digest}
+	for _, b := range diff.Blobs {
+		bytes[b.State] += b.Size
+		res.Size += b.Size
+	}
+	res.Sent = bytes[registry.Missing]
+	if diff.There {
+		p.ui.infof("%s is that image already", p.ref)
+		return res, nil
+	}
+	text := fmt.Sprintf("would push %s: %s of %s to send", p.ref, formatSize(res.Sent), formatSize(res.Size))
+	if n := bytes[registry.Mounted]; n > 0 {
+		text += fmt.Sprintf(", and %s to mount", formatSize(n))
+	}
+	p.ui.infof("%s", text)
+	return res, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -60,6 +61,7 @@ func (r *registryFlags) runtime(u *ui) (*registry.Runtime, error) {
 		Keychain:  authn.DefaultKeychain,
 		Transport: ggcr.NewUserAgent(&transport{u, r.transport()}, "nix2img/"+image.Version),
 		Note:      func(s string) { u.infof("note: %s", s) },
+		Blob:      func(b registry.Blob) { u.detailf("%s, %s: %s", b.Digest, formatSize(b.Size), b.State) },
 	}
 	if r.authFile != "" {
 		f, err := os.Open(r.authFile)
@@ -145,6 +147,13 @@ func (f authFile) Resolve(target authn.Resource) (authn.Authenticator, error) {
 
 // registryHint returns advice on an error of a registry.
 func registryHint(e *registry.Error) string {
+	if realm, ok := errors.AsType[*registry.RealmError](e); ok {
+		if !realm.Clear {
+			return "without a password the registry is asked as anybody: name a file that has none for it with --authfile"
+		}
+		return "--insecure sends the password without TLS, if the registry has none either; " +
+			"an --authfile without a password for it asks as anybody"
+	}
 	switch e.Status {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return "log in with podman login " + e.Host + " or docker login " + e.Host + ", or name a file with credentials: --authfile"

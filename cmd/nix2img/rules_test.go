@@ -20,7 +20,7 @@ var free = map[string]string{
 	"cache info":   "cache trust-cache json",
 	"cache prune":  "cache trust-cache keep all json dry-run",
 	"cache verify": "cache trust-cache json",
-	"push":         "mount-from oci authfile insecure json",
+	"push":         "dry-run mount-from oci authfile insecure json",
 	"pull":         "output authfile insecure json",
 	"why":          "json",
 	"layers":       "layers layers-file previous json",

@@ -15,6 +15,7 @@ import (
 
 	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/image"
+	"github.com/nix2img/nix2img/image/oci/registry"
 	"github.com/nix2img/nix2img/sif"
 	"github.com/nix2img/nix2img/squashfs"
 )
@@ -62,6 +63,11 @@ func TestHintIsTheMostSpecific(t *testing.T) {
 	} {
 		if hint(fmt.Errorf("op: %w", err)) == "" {
 			t.Errorf("no hint for %v", err)
+		}
+	}
+	for clear, want := range map[bool]string{true: "--insecure", false: "--authfile"} {
+		if got := hint(&registry.Error{Err: &registry.RealmError{Realm: "http://auth.example.org", Clear: clear}}); !strings.Contains(got, want) {
+			t.Errorf("hint %q", got)
 		}
 	}
 	if got := hint(errors.New("other")); got != "" {
