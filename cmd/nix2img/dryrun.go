@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -46,15 +47,17 @@ func (b *builder) sayForecast(ctx context.Context, img *image.Image, opts *squas
 	if b.asJSON {
 		return printEnvelope(b.ui, "build dry-run", res)
 	}
+	return res.print(b.ui, f.Missing)
+}
+
+func (res *forecast) print(u *ui, missing []closure.Object) error {
 	var text strings.Builder
-	for _, o := range f.Missing {
-		text.WriteString("compress " + formatSize(o.NARSize) + "  " + string(o.Path) + "\n")
+	for _, o := range missing {
+		fmt.Fprintf(&text, "compress %s  %s\n", formatSize(o.NARSize), o.Path)
 	}
-	if err := b.ui.resultf("%s", text.String()); err != nil {
-		return err
-	}
-	return b.ui.resultf("%s would have %s (%s): %d in the cache (%s compressed), %d to compress (%s)\n", res.File,
+	fmt.Fprintf(&text, "%s would have %s (%s): %d in the cache (%s compressed), %d to compress (%s)\n", res.File,
 		plural(res.StorePaths, "store path"), formatSize(res.NARSize), res.Cached, formatSize(res.CachedSize), len(res.Missing), formatSize(res.MissingSize))
+	return u.resultf("%s", text.String())
 }
 
 // tellForecast says how much of a build is done already.

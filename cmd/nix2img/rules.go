@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -149,15 +150,21 @@ func among(list, name string) bool {
 
 // refuse judges a command line by the tables. The error is a [*usageError].
 func (g *given) refuse() error {
-	var err error
+	return cmp.Or(g.repeated(), g.excluded(), g.unmet())
+}
+
+// repeated refuses flags that are given again, and have one value.
+func (g *given) repeated() (err error) {
 	g.cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if s, ok := f.Value.(*single); ok && err == nil && s.conflict {
 			err = usagef("%s: %s is given more than once, and has one value", g.cmd.Name(), flagName(f))
 		}
 	})
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+// excluded refuses flags that exclude each other.
+func (g *given) excluded() error {
 	for _, e := range exclusive {
 		if !among(e.commands, g.cmd.Name()) {
 			continue
@@ -174,6 +181,11 @@ func (g *given) refuse() error {
 			return usagef("%s: %s exclude each other%s", g.cmd.Name(), enumerate(all), prefixed(": ", e.why))
 		}
 	}
+	return nil
+}
+
+// unmet refuses flags that lack what they need.
+func (g *given) unmet() error {
 	for _, need := range needs {
 		if !among(need.commands, g.cmd.Name()) {
 			continue

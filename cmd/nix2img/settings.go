@@ -61,26 +61,18 @@ type setting struct {
 // settings returns the defaults that there are, by the names of flags.
 func (u *ui) settings() (map[string]setting, error) {
 	all := make(map[string]setting)
-	files := []string{"/etc/nix2img/config.toml"}
-	if dir, err := os.UserConfigDir(); err == nil {
-		files = append(files, filepath.Join(dir, "nix2img", "config.toml"))
-	}
 	named := os.Getenv(configVariable)
-	if named != "" {
-		files = []string{named}
+	files := []string{named}
+	if named == "" {
+		files = configFiles()
 	}
 	for rank, file := range files {
-		f, err := os.Open(file)
+		found, err := openConfig(file)
 		if named == "" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)) {
 			continue
 		}
 		if err != nil {
 			return nil, usagef("%s: %w", file, reason(err))
-		}
-		found, err := readConfig(f)
-		f.Close()
-		if err != nil {
-			return nil, usagef("%s: %w", file, err)
 		}
 		for name, values := range found {
 			all[name] = setting{values: values, source: file, rank: rank}
@@ -93,6 +85,24 @@ func (u *ui) settings() (map[string]setting, error) {
 	}
 	u.noteSlips()
 	return all, nil
+}
+
+// configFiles returns where settings are by default: what comes later goes before the others.
+func configFiles() []string {
+	files := []string{"/etc/nix2img/config.toml"}
+	if dir, err := os.UserConfigDir(); err == nil {
+		files = append(files, filepath.Join(dir, "nix2img", "config.toml"))
+	}
+	return files
+}
+
+func openConfig(file string) (map[string][]string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readConfig(f)
 }
 
 // noteSlips tells of environment variables that look like settings, and are none.
@@ -127,24 +137,26 @@ func readConfig(r io.Reader) (map[string][]string, error) {
 	}
 	found := make(map[string][]string)
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		var names []string
-		isPath := false
-		for _, s := range settable {
-			names = append(names, s.name)
-			isPath = isPath || s.path && s.name == key
+		i := slices.IndexFunc(settable, func(s settableFlag) bool { return s.name == key })
+		if i < 0 {
+			return nil, unknownSetting(key)
 		}
-		if !slices.Contains(names, key) {
-			err := fmt.Errorf("%q is not a setting", key)
-			if meant := spelling.Nearest(key, names); meant != "" {
-				err = fmt.Errorf("%w; did you mean %s?", err, meant)
-			}
-			return nil, err
-		}
-		if found[key], err = configValues(keys[key], isPath); err != nil {
+		if found[key], err = configValues(keys[key], settable[i].path); err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
 	}
 	return found, nil
+}
+
+func unknownSetting(key string) error {
+	var names []string
+	for _, s := range settable {
+		names = append(names, s.name)
+	}
+	if meant := spelling.Nearest(key, names); meant != "" {
+		return fmt.Errorf("%q is not a setting; did you mean %s?", key, meant)
+	}
+	return fmt.Errorf("%q is not a setting", key)
 }
 
 // configValues returns a value of a file, or the values of a list, as a command line has them.
@@ -210,31 +222,39 @@ func (g *given) fill(u *ui) error {
 	refused := make(map[string]error)
 	for more := true; more; { // until what is refused lacks nothing that others bring
 		more = false
-		for _, s := range byRank(all) {
-			f, found := g.flag(s), all[s]
-			if f == nil || f.Changed || g.settings[s] != "" {
+		for _, name := range byRank(all) {
+			if f := g.flag(name); f == nil || f.Changed || g.settings[name] != "" {
 				continue
 			}
-			restore, err := setDefault(f, found)
-			if err != nil {
-				return usagef("%s: %s: %w", found.source, s, err)
+			if refused[name], err = g.try(name, all[name]); err != nil {
+				return err
 			}
-			g.settings[s] = found.source
-			if refused[s] = g.refuse(); refused[s] != nil {
-				restore()
-				delete(g.settings, s)
-				continue
+			if refused[name] == nil {
+				more = true
+				u.detailf("--%s is %s by %s", name, strings.Join(all[name].values, " "), all[name].source)
 			}
-			more = true
-			u.detailf("%s is %s by %s", flagName(f), strings.Join(found.values, " "), found.source)
 		}
 	}
-	for _, s := range byRank(all) {
-		if refused[s] != nil {
-			u.detailf("--%s of %s is not used: %v", s, all[s].source, refused[s])
+	for _, name := range byRank(all) {
+		if refused[name] != nil {
+			u.detailf("--%s of %s is not used: %v", name, all[name].source, refused[name])
 		}
 	}
 	return nil
+}
+
+// try gives a flag the value of a setting, unless that is refused.
+func (g *given) try(name string, to setting) (refused, err error) {
+	restore, err := setDefault(g.flag(name), to)
+	if err != nil {
+		return nil, usagef("%s: %s: %w", to.source, name, err)
+	}
+	g.settings[name] = to.source
+	if refused = g.refuse(); refused != nil {
+		restore()
+		delete(g.settings, name)
+	}
+	return refused, nil
 }
 
 // byRank returns the names of settings, those that go before others first.
