@@ -23,7 +23,7 @@ import (
 )
 
 func main() {
-	par.OnPanic = exitOfBug
+	par.OnPanic(exitOfBug)
 	defer par.Recover()
 	// Most of what lives long are lists without pointers: to go through them often costs nothing,
 	// and garbage is kept from doubling the memory that they take.

@@ -12,11 +12,11 @@ func TestPanicsOfAllGoroutinesAreHandedOn(t *testing.T) {
 		stack string
 	}
 	c := make(chan handed, 1)
-	OnPanic = func(v any, stack []byte) {
+	OnPanic(func(v any, stack []byte) {
 		c <- handed{v, string(stack)}
 		select {} // as if the program had ended
-	}
-	t.Cleanup(func() { OnPanic = nil })
+	})
+	t.Cleanup(func() { OnPanic(nil) })
 	panicking := func(yield func(int, error) bool) { panic("sequence") }
 	work := func(context.Context, int) (int, error) { panic("worker") }
 	for want, run := range map[string]func(){
