@@ -20,7 +20,7 @@ closures=(tiny small mpi)
 tags=foreign packages=()
 case $* in
   "" | fuzz) ;;
-  acceptance) closures+=(medium large) tags+=,acceptance packages=(docker.io rsync slurm-wlm) ;;
+  acceptance) closures+=(medium large) tags+=,acceptance packages=(docker.io libpmix2 mpich openmpi-bin rsync slurm-wlm slurm-wlm-basic-plugins) ;;
   *) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 

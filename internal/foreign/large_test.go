@@ -24,7 +24,7 @@ const (
 	flips = 1000 // of bits
 )
 
-var moreTools = []string{"docker", "dockerd"}
+var moreTools = []string{"docker", "dockerd", "mpirun.mpich", "mpirun.openmpi"}
 
 const manyOutputs = true
 

@@ -33,6 +33,7 @@ SlurmUser=root
 AuthInfo=socket=%[3]s/munge.socket
 StateSaveLocation=%[3]s/state
 SlurmdSpoolDir=%[3]s/%%n
+TmpFS=%[3]s/tmp.%%n
 SlurmctldPidFile=%[3]s/slurmctld.pid
 SlurmdPidFile=%[3]s/slurmd.%%n.pid
 ProctrackType=proctrack/linuxproc
@@ -46,7 +47,7 @@ NodeName=n1 NodeHostname=%[1]s NodeAddr=127.0.0.1 Port=%[4]d CPUs=8
 NodeName=n2 NodeHostname=%[1]s NodeAddr=127.0.0.1 Port=%[5]d CPUs=8
 PartitionName=all Nodes=ALL Default=YES
 `, host, freePort(t), dir, freePort(t), freePort(t)))
-	for _, name := range []string{"state", "n1", "n2"} {
+	for _, name := range []string{"state", "n1", "n2", "tmp.n1", "tmp.n2"} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -19,7 +19,8 @@ import (
 
 // Exec runs a program as SingularityCE and Apptainer do: it goes to a root file system,
 // evaluates the environment scripts there, with the interpreter that they embed, and becomes the program.
-// Arguments: the root; "oci" to take /etc/environment instead of the scripts; variables that the user sets, KEY=value; "--"; the program.
+// Arguments: the root; "oci" to take /etc/environment instead of the scripts,
+// or "host" to keep the environment of the caller, as they do; variables that the user sets, KEY=value; "--"; the program.
 func Exec(args []string) error {
 	root, user := args[0], args[1:slices.Index(args, "--")]
 	program := args[slices.Index(args, "--")+1:]
@@ -35,6 +36,10 @@ func Exec(args []string) error {
 			return err
 		}
 		return syscall.Exec(program[0], program, append(strings.Split(strings.TrimSpace(string(lines)), "\n"), user[1:]...))
+	}
+	var environ []string
+	if len(user) > 0 && user[0] == "host" {
+		environ, user = os.Environ(), user[1:]
 	}
 	scripts, err := filepath.Glob("/.singularity.d/env/*.sh")
 	if err != nil {
@@ -53,7 +58,7 @@ func Exec(args []string) error {
 	if err != nil {
 		return err
 	}
-	r, err := interp.New(interp.StdIO(nil, os.Stderr, os.Stderr), interp.Env(expand.ListEnviron()))
+	r, err := interp.New(interp.StdIO(nil, os.Stderr, os.Stderr), interp.Env(expand.ListEnviron(environ...)))
 	if err != nil {
 		return err
 	}

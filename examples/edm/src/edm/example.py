@@ -1,7 +1,8 @@
-"""python -m edm.example: add up what the GPUs of all tasks of a Slurm job have computed.
+"""python -m edm.example: add up what the GPUs of all tasks of a job have computed.
 
-Of several tasks, each has the number SLURM_PROCID out of SLURM_NTASKS, and takes the GPU SLURM_LOCALID
-of its node, or the only one that it sees. MASTER_ADDR and MASTER_PORT say where the tasks meet.
+Of several tasks, each has the number RANK out of WORLD_SIZE, and takes the GPU LOCAL_RANK of its node,
+or the only one that it sees. torchrun sets these variables; else those of Slurm count, SLURM_PROCID,
+SLURM_NTASKS and SLURM_LOCALID. MASTER_ADDR and MASTER_PORT say where the tasks meet.
 """
 import os
 
@@ -9,9 +10,13 @@ import torch
 import torch.distributed
 
 
+def number(torchrun, slurm, alone):
+    return int(os.environ.get(torchrun, os.environ.get(slurm, alone)))
+
+
 def main():
-    rank, size = int(os.environ.get("SLURM_PROCID", 0)), int(os.environ.get("SLURM_NTASKS", 1))
-    gpu = int(os.environ.get("SLURM_LOCALID", 0)) % max(torch.cuda.device_count(), 1)
+    rank, size = number("RANK", "SLURM_PROCID", 0), number("WORLD_SIZE", "SLURM_NTASKS", 1)
+    gpu = number("LOCAL_RANK", "SLURM_LOCALID", 0) % max(torch.cuda.device_count(), 1)
     torch.cuda.set_device(gpu)
     x = torch.full((1024, 1024), rank + 1.0, device="cuda")
     total = (x @ x).sum()
