@@ -218,6 +218,19 @@ func TestMakingAgainEnds(t *testing.T) {
 	t.Error("it is made again and again")
 }
 
+// What is of no use now, and may yet be right, stays until it is made again.
+func TestOnlyWhatIsProvedIsRemoved(t *testing.T) {
+	c := openAt(t, t.TempDir(), Own)
+	s := newShelf(t, c)
+	put(t, s.Shelf, "a", dataOf("a"))
+	do(t, s.GiveUp(keyOf("a"), "entry a", errNotIt, false))
+	s.noted(t, "entry a")
+	mustMiss(t, s.Shelf, "a")
+	mustGet(t, newShelf(t, c).Shelf, "a")
+	put(t, s.Shelf, "a", dataOf("a"))
+	mustGet(t, s.Shelf, "a")
+}
+
 // unreadable makes it impossible to read an entry, whoever asks, and says nothing about the entry itself.
 func unreadable(t testing.TB, c *Cache, k Key) (undo func()) {
 	t.Helper()
@@ -588,6 +601,10 @@ func (s *sick) Entry(context.Context, Key) (*Entry, error) {
 func (*sick) Trusted() bool  { return false }
 func (*sick) String() string { return "sick disk" }
 
+type trusted struct{ *sick }
+
+func (trusted) Trusted() bool { return true }
+
 type sickData struct{ err error }
 
 func (d sickData) ReadAt([]byte, int64) (int, error) { return 0, d.err }
@@ -610,6 +627,13 @@ func TestSourcesThatFail(t *testing.T) {
 	if bad.asked != 2 {
 		t.Error("sources are asked for what the own cache has")
 	}
+	// One that is trusted is not read before its data are wanted, unless there is a cache to copy them to.
+	if _, err := Get(t.Context(), newShelf(t, nil, trusted{bad}).Shelf, want("a")); err != nil {
+		t.Error(err)
+	}
+	s = newShelf(t, openAt(t, t.TempDir(), Own), trusted{bad})
+	mustMiss(t, s.Shelf, "a")
+	s.noted(t, "input/output error")
 	// One that is shorter than it says is damaged.
 	s = newShelf(t, nil, &sick{err: io.EOF})
 	mustMiss(t, s.Shelf, "a")
