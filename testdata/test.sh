@@ -41,7 +41,7 @@ step() {
 install_tools() {
   # gcc: cgo, for libzstd and the race detector.  nix-bin: the judge of stores and databases.
   # The rest read the images that are written, write those that are read, or keep them: docker-registry.
-  apt_install ca-certificates containerd docker-registry fuse3 gcc libc6-dev nix-bin podman python3 qemu-user runc skopeo \
+  apt_install ca-certificates containerd docker-registry fuse3 gcc libc6-dev man-db musl-tools nix-bin podman python3 qemu-user runc skopeo \
     squashfs-tools squashfs-tools-ng squashfuse strace umoci util-linux xfsprogs zstd "${packages[@]}"
   GOBIN=$tools go install honnef.co/go/tools/cmd/staticcheck@v0.8.2
   GOBIN=$tools go install golang.org/x/vuln/cmd/govulncheck@v1.9.0
