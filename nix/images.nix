@@ -77,6 +77,7 @@ let
     ++ optional "created" args.created
     ++ optional "nv" args.nv
     ++ optional "rocm" args.rocm
+    ++ optional "mpi" args.mpi
     ++ gpuFlags args;
 
   # The GPUs and the driver that it is for.
@@ -106,6 +107,7 @@ let
     workingDir = null;
     nv = null;
     rocm = null;
+    mpi = null;
     for = [ ];
     driver = null;
     waive = [ ];
