@@ -10,8 +10,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/fstest"
+	"time"
 
 	"github.com/nix2img/nix2img/closure"
+	"github.com/nix2img/nix2img/closure/narhash"
 	"github.com/nix2img/nix2img/image"
 	"github.com/nix2img/nix2img/image/cache"
 	"github.com/nix2img/nix2img/image/squash"
@@ -80,6 +83,34 @@ func TestForeignCachesAreChecked(t *testing.T) {
 		rt := &image.Runtime{From: []cache.Source{openCache(t, foreign, mode)}}
 		if got, _ := build(t, testImage(t, unreadable{t}), nil, rt); !bytes.Equal(got, want) {
 			t.Error("straight from a foreign cache: other bytes")
+		}
+	}
+}
+
+// An object may be a single file, or a link that leads nowhere.
+func TestObjectsThatAreNoDirectoriesAreProved(t *testing.T) {
+	for name, file := range map[string]*fstest.MapFile{
+		"link": {Data: []byte("../elsewhere"), Mode: fs.ModeSymlink | 0o777, ModTime: time.Unix(1, 0)},
+		"file": {Data: []byte("text"), Mode: 0o444, ModTime: time.Unix(1, 0)},
+	} {
+		files := fstest.MapFS{filepath.Base(lib): file}
+		img := func(files fs.FS) *image.Image {
+			objects, err := narhash.Fill(t.Context(), fstest.MapFS{filepath.Base(lib): file}, []closure.Object{{Path: lib}}, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := closure.New([]closure.Path{lib}, objects)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Files = files
+			return &image.Image{Closure: c, Config: image.Config{Arch: "amd64"}}
+		}
+		foreign := t.TempDir()
+		want, _ := build(t, img(files), nil, &image.Runtime{Cache: openCache(t, foreign, cache.Own)})
+		rt := &image.Runtime{From: []cache.Source{openCache(t, foreign, cache.Foreign)}, Note: func(s string) { t.Errorf("%s: %s", name, s) }}
+		if got, _ := build(t, img(unreadable{t}), nil, rt); !bytes.Equal(got, want) {
+			t.Errorf("%s: other bytes", name)
 		}
 	}
 }

@@ -55,7 +55,8 @@ func (s *segment) verify(ctx context.Context, o closure.Object, opts *squashfs.O
 
 // checkSize finds out whether the files of a tree may have a NAR of some size.
 func checkSize(fsys fs.FS, narSize int64) error {
-	return fs.WalkDir(fsys, treeName, func(_ string, d fs.DirEntry, err error) error {
+	// From above the tree, because WalkDir follows a link that it begins with.
+	return fs.WalkDir(fsys, ".", func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
