@@ -84,6 +84,9 @@ var compatLinks = []struct{ name, target string }{
 // Names that are not UTF-8 are valid.
 // Errors about files that cannot be added are [*ConflictError].
 func (r *Resolved) Base(ctx context.Context, rec *Record) (fs.FS, error) {
+	if r.image == nil {
+		return nil, errNotResolved
+	}
 	t := newBaseTree()
 	t.mkdir(0o755, baseDirs...)
 	t.mkdir(0o755, r.storeName())

@@ -19,6 +19,9 @@ type Forecast struct {
 // Foresee looks for what has been compressed of objects, by their keys, in the cache and the sources. It reads none of it:
 // what turns out to be damaged, or cannot be proved, will be compressed after all.
 func (rt *Runtime) Foresee(ctx context.Context, objects []closure.Object, key func(*closure.Object) cache.Key) (*Forecast, error) {
+	if rt == nil {
+		rt = new(Runtime)
+	}
 	var sources []cache.Source
 	if rt.Cache != nil {
 		sources = append(sources, rt.Cache)

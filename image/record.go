@@ -91,7 +91,7 @@ type Segment struct {
 	// Name is the place of the segment's tree in the image, as [io/fs] spells it:
 	// a store path without its first slash, or "." for the base files.
 	Name   string `json:"name"`
-	Offset int64  `json:"offset"` // bytes from the begin of the squashfs
+	Offset int64  `json:"offset"` // bytes from the beginning of the squashfs
 	Size   int64  `json:"size"`   // bytes
 	Digest string `json:"digest"` // "sha256:" and 64 hexadecimal digits
 }
@@ -127,6 +127,9 @@ func (r *Record) WriteTo(w io.Writer) (int64, error) {
 // It takes fields that it does not know, but checks those it does.
 // Records of a later schema are a [*SchemaError].
 func ReadRecord(r io.Reader) (*Record, error) {
+	if r == nil {
+		return nil, errors.New("image: read record: there is none")
+	}
 	data, err := io.ReadAll(io.LimitReader(r, maxRecord+1))
 	if err != nil {
 		return nil, fmt.Errorf("image: read record: %w", err)

@@ -337,7 +337,7 @@ func (r *Resolved) noteTools(ctx context.Context) error {
 
 // adds reports whether the user adds a file of this name.
 func (r *Resolved) adds(name string) bool {
-	if r.image.Files == nil {
+	if r.image == nil || r.image.Files == nil {
 		return false
 	}
 	_, err := fs.Lstat(r.image.Files, name)
@@ -427,10 +427,15 @@ func setEnv(env []string, kv string) []string {
 	return append(env, kv)
 }
 
+var errNotResolved = errors.New("image: not by Image.Resolve")
+
 // Record returns the build record without what only a renderer knows:
 // Squashfs, ImageID and Segments.
 // It is an error if the NAR hash or size of an object is not known.
 func (r *Resolved) Record() (*Record, error) {
+	if r.image == nil {
+		return nil, errNotResolved
+	}
 	c := r.image.Closure
 	rec := &Record{
 		Schema:       RecordSchema,

@@ -30,7 +30,7 @@ type Runtime struct {
 	Reserve func(size int64) error
 	// Progress, if not nil, is called with the work done so far. Calls do not overlap.
 	Progress func(Progress)
-	// Note, if not nil, is told of what went another way than it should, a sentence each. Calls do not overlap.
+	// Note, if not nil, is told of what did not go as planned, a sentence each. Calls do not overlap.
 	Note func(string)
 
 	// Inspectors are further ones that look at objects, beside those of the image: see [Inspectors].
@@ -56,19 +56,28 @@ type Progress struct {
 
 // Notef tells Note something, if there is one.
 func (rt *Runtime) Notef(format string, args ...any) {
-	if rt.Note != nil {
+	if rt != nil && rt.Note != nil {
 		rt.Note(fmt.Sprintf(format, args...))
 	}
 }
 
 // Shelf opens what a build has of the cache and the sources. It must be closed.
 func (rt *Runtime) Shelf() *cache.Shelf {
+	if rt == nil {
+		rt = new(Runtime)
+	}
 	return cache.NewShelf(rt.Cache, rt.From, rt.TempDir, rt.Note)
 }
 
 // Survey returns what looks for the facts about the objects of an image that are to be known:
-// all, but for GPU code if nobody wants to know of it, and none if there are Facts already.
+// all, but for GPU code if nobody wants to know of it, and none if there are Facts already. A nil s means a shelf without anything.
 func (rt *Runtime) Survey(s *cache.Shelf, use GPU) *inspect.Survey {
+	if rt == nil {
+		rt = new(Runtime)
+	}
+	if s == nil {
+		s = new(Runtime).Shelf()
+	}
 	list := Inspectors()
 	if rt.Facts != nil {
 		list = nil

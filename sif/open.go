@@ -81,6 +81,9 @@ type Layer struct {
 
 // Detect says whether r begins like a SIF.
 func Detect(r io.ReaderAt) bool {
+	if r == nil {
+		return false
+	}
 	b := make([]byte, len(magic))
 	_, err := r.ReadAt(b, 32)
 	return (err == nil || err == io.EOF) && string(b) == magic

@@ -22,6 +22,9 @@ func Stream(ctx context.Context, w io.Writer, img *image.Image, opts *Options, r
 	if err := check(img); err != nil {
 		return nil, err
 	}
+	if w == nil {
+		return nil, errNoOutput
+	}
 	plan, err := squash.Prepare(ctx, img, &opts.Squashfs, rt)
 	if err != nil {
 		return nil, err

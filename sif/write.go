@@ -53,7 +53,9 @@ type Extent struct {
 	Size   int64 `json:"size"`
 }
 
-// Write writes img to f, in place of what f may hold.
+var errNoOutput = errors.New("sif: write: there is nothing to write to")
+
+// Write writes img to f, and replaces what f may hold.
 // A nil opts or rt means the zero value.
 //
 // When Write fails, what it has written is of no use.
@@ -65,6 +67,9 @@ func Write(ctx context.Context, f squashfs.File, img *image.Image, opts *Options
 	}
 	if err := check(img); err != nil {
 		return nil, err
+	}
+	if f == nil {
+		return nil, errNoOutput
 	}
 	if err := f.Truncate(0); err != nil {
 		return nil, fmt.Errorf("sif: write: %w", err)

@@ -168,6 +168,9 @@ func (a *Assembly) WriteTo(w io.Writer) (int64, error) {
 // if both are an [os.File] or a part of one.
 // The data are read all the same, and compared with their checksums.
 func (a *Assembly) WriteFile(ctx context.Context, f File) error {
+	if f == nil {
+		return errNoFile
+	}
 	err := a.write(ctx, a.clone(f), func(p []byte, off int64) error {
 		_, err := f.WriteAt(p, off)
 		return err

@@ -108,7 +108,7 @@ func (e *encoder) encode(ctx context.Context, trees []Tree, out sink) (err error
 	s := &splitter{e: e}
 	var done []*encoding // complete, and not yet accepted
 	defer func() {
-		// An observer's error comes first: its tree lies before what failed else.
+		// An observer's error comes first: its tree lies before whatever else failed.
 		for _, enc := range done {
 			found := <-enc.verdict
 			if found == nil && err == nil {

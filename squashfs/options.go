@@ -147,7 +147,7 @@ func FileTree(name string, fsys fs.FS, root string) Tree {
 	return Tree{Name: name, fsys: fsys, root: root}
 }
 
-// NodeTree returns a tree that gives itself. It can be encoded but once.
+// NodeTree returns a tree whose nodes can be read only once, and that can be encoded only once.
 func NodeTree(name string, nodes Nodes) Tree { return Tree{Name: name, nodes: nodes, root: name} }
 
 // SegmentTree returns a tree that has been encoded before, with the options of the image that it is for.
@@ -169,7 +169,7 @@ func checkFiles(trees []Tree) error {
 	return nil
 }
 
-// Nodes is a tree that can be read but once, from beginning to end, as from a network.
+// Nodes is a tree that can be read only once, from beginning to end, as from a network.
 type Nodes interface {
 	// Next goes to the next node, in the order of an [Observer], skipping what is left of the last one's contents.
 	// After the last node, the error is [io.EOF].

@@ -74,6 +74,9 @@ func Open(r io.ReaderAt) (*FS, error) {
 }
 
 func open(r io.ReaderAt) (*FS, error) {
+	if r == nil {
+		return nil, errNotSquashfs
+	}
 	var b [superSize]byte
 	if n, err := r.ReadAt(b[:], 0); err != nil && err != io.EOF {
 		return nil, err

@@ -3,6 +3,7 @@ package squashfs
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -32,12 +33,15 @@ func Write(ctx context.Context, f File, trees []Tree, opts *Options, rt *Runtime
 	return w.Finish()
 }
 
-// A Writer does what [Write] does, in several goes.
+// A Writer does what [Write] does, in several steps.
 // So what is in the trees can be looked at before the last of them is made.
 type Writer struct{ w writer }
 
 // NewWriter begins an image. A nil opts means the zero value.
 func NewWriter(f File, opts *Options) (*Writer, error) {
+	if f == nil {
+		return nil, errNoFile
+	}
 	l, err := newLayout(opts)
 	if err != nil {
 		return nil, err
@@ -45,9 +49,17 @@ func NewWriter(f File, opts *Options) (*Writer, error) {
 	return &Writer{writer{layout: l, f: f}}, nil
 }
 
+var (
+	errNoFile   = errors.New("squashfs: write image: there is no file")
+	errNotBegun = errors.New("squashfs: write image: not by a Writer of NewWriter")
+)
+
 // Add encodes and writes further trees. After an error, the Writer is of no use.
 func (w *Writer) Add(ctx context.Context, trees []Tree, rt *Runtime) error {
 	l := w.w.layout
+	if l == nil {
+		return errNotBegun
+	}
 	if err := l.checkTrees(trees); err != nil {
 		return err
 	}
@@ -57,6 +69,9 @@ func (w *Writer) Add(ctx context.Context, trees []Tree, rt *Runtime) error {
 // Open opens the image of the trees that have been added so far.
 func (w *Writer) Open() (*FS, error) {
 	l := w.w.layout
+	if l == nil {
+		return nil, errNotBegun
+	}
 	head, tail, img, err := l.finish()
 	if err != nil {
 		return nil, err
@@ -72,6 +87,9 @@ func (w *Writer) Open() (*FS, error) {
 // Finish completes the image.
 func (w *Writer) Finish() (*Image, error) {
 	l := w.w.layout
+	if l == nil {
+		return nil, errNotBegun
+	}
 	head, tail, img, err := l.finish()
 	if err != nil {
 		return nil, err

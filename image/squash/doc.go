@@ -8,7 +8,7 @@
 // While the files of an object are read, its NAR hash is computed
 // and compared with the one that the closure declares.
 //
-// Objects that come from far away, if Files are a [closure.Fetcher], are fetched in this order, once,
+// Objects that come over a network, if Files are a [closure.Fetcher], are fetched in this order, once,
 // and go straight into the encoder. What the image needs to know of their files
 // is then read out of their segments, before the base files are made.
 //

@@ -9,10 +9,10 @@ import (
 	"github.com/nix2img/nix2img/squashfs"
 )
 
-// Objects that come from far away are fetched once, straight into the encoder.
+// Objects that come over a network are fetched once, straight into the encoder.
 // So what an image needs to know of their files is looked up in the segments, when they are all there.
 
-// remote reports whether some of the objects come from far away.
+// remote reports whether some of the objects come over a network.
 func (b *build) remote(objects []closure.Object) bool {
 	f, ok := b.files.(closure.Fetcher)
 	if !ok {

@@ -2,6 +2,7 @@ package squash
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"github.com/nix2img/nix2img/image"
@@ -117,17 +118,30 @@ func (s *spool) Done(seg *squashfs.Segment) error {
 
 // Close gives up what the plan holds open. It always returns nil.
 func (p *Plan) Close() error {
+	if p.segments == nil {
+		return nil
+	}
 	p.segments.close()
 	p.segments.shelf.Close()
 	return nil
 }
 
 // ReadAt reads from the image.
-func (p *Plan) ReadAt(b []byte, off int64) (int, error) { return p.assembly.ReadAt(b, off) }
+func (p *Plan) ReadAt(b []byte, off int64) (int, error) {
+	if p.assembly == nil {
+		return 0, errNotPrepared
+	}
+	return p.assembly.ReadAt(b, off)
+}
+
+var errNotPrepared = errors.New("squash: not by Prepare")
 
 // Check compares all data of the image with their checksums.
 // What is damaged is dropped from the cache, and made again.
 func (p *Plan) Check(ctx context.Context) error {
+	if p.assembly == nil {
+		return errNotPrepared
+	}
 	for {
 		_, err := p.assembly.WriteTo(ctxio.Writer(ctx, io.Discard))
 		if isDamage(err) || cache.Unreadable(err) {
@@ -148,4 +162,9 @@ func (p *Plan) Check(ctx context.Context) error {
 
 // WriteTo writes the image from its first byte to its last.
 // After an error, some of it may have been written.
-func (p *Plan) WriteTo(w io.Writer) (int64, error) { return p.assembly.WriteTo(w) }
+func (p *Plan) WriteTo(w io.Writer) (int64, error) {
+	if p.assembly == nil {
+		return 0, errNotPrepared
+	}
+	return p.assembly.WriteTo(w)
+}

@@ -143,7 +143,7 @@ type build struct {
 	files    fs.FS // of the objects
 	narSize  int64
 	missing  int64            // NAR size of the objects that have no segment
-	fetch    closure.Fetch    // of objects that come from far away
+	fetch    closure.Fetch    // of objects that come over a network
 	view     fs.FS            // of all objects, those that have a segment as they are in there; nil: some have to be fetched first
 	resolved *image.Resolved  // nil: objects have to be encoded first
 	opts     squashfs.Options // complete

@@ -52,7 +52,7 @@ func Changes(c *closure.Closure, layers [][]closure.Object) []Change {
 	return changes
 }
 
-// clusters makes clusters of layers.
+// clusters makes clusters of layers. What is not in the closure is left out.
 func (p *planner) clusters(layers [][]closure.Object) (list []*cluster) {
 	at := make(map[closure.Path]int)
 	for i, o := range p.objects {
@@ -61,9 +61,13 @@ func (p *planner) clusters(layers [][]closure.Object) (list []*cluster) {
 	for _, layer := range layers {
 		var members []int
 		for _, o := range layer {
-			members = append(members, at[o.Path])
+			if i, ok := at[o.Path]; ok {
+				members = append(members, i)
+			}
 		}
-		list = append(list, p.cluster(members...))
+		if len(members) > 0 {
+			list = append(list, p.cluster(members...))
+		}
 	}
 	return list
 }

@@ -61,6 +61,9 @@ type cluster struct {
 // What is to be pulled again is kept small: the sum over all layers of size times rate of change.
 // Beginning with a layer for each object, those two are merged which make it grow least.
 func (o *Options) Plan(c *closure.Closure) ([][]closure.Object, error) {
+	if o == nil {
+		o = new(Options)
+	}
 	limit := cmp.Or(o.Max, DefaultLayers)
 	if limit < 2 || limit > MaxLayers {
 		return nil, fmt.Errorf("layering: %d layers: there can be 2 to %d", limit, MaxLayers)
@@ -101,6 +104,9 @@ type class struct {
 }
 
 func newPlanner(c *closure.Closure) *planner {
+	if c == nil {
+		c = new(closure.Closure)
+	}
 	p := &planner{objects: c.Objects()}
 	index := make(map[closure.Path]int)
 	for i, o := range p.objects {
