@@ -6,11 +6,11 @@ import (
 	"io/fs"
 )
 
-// A Fetcher is what [Closure.Files] are if objects come from far away:
+// A Fetcher is what [Closure.Files] are if objects come over a network:
 // then they are best read once, in image order, from beginning to end.
 type Fetcher interface {
 	fs.FS
-	// Remote reports whether an object comes from far away. All others are read as files.
+	// Remote reports whether an object comes over a network. All others are read as files.
 	Remote(Path) bool
 	// Fetch begins to fetch objects, which are to be read in this order.
 	// It leaves out those that are not remote.

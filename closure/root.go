@@ -18,7 +18,7 @@ import (
 //
 // storeDir is the store directory, usually "/nix/store".
 // root is the directory below which the store lies on this machine, "" or "/" for the store itself
-// (a relative one is meant from the working directory, as arg is):
+// (a relative one starts at the working directory, as arg does):
 // a chroot store at /mnt has its objects in /mnt/nix/store, and /mnt is its root.
 // Both names of an object are understood.
 //

@@ -32,7 +32,7 @@ const (
 )
 
 // hashes are those that Nix knows. The weak ones are for old files whose authors have published nothing else:
-// to have other contents with the same hash takes more than two contents of one's own choice that share one.
+// to have other contents with the same hash takes more than a collision of two contents that somebody chose.
 var hashes = map[string]func() hash.Hash{"md5": md5.New, "sha1": sha1.New, "sha256": sha256.New, "sha512": sha512.New}
 
 // contentAddress takes the field CA apart.

@@ -20,7 +20,7 @@ const (
 	memorySize = 32 << 20
 )
 
-// manyCores are so many that compress more than one unpacks and divides into blocks:
+// manyCores is how many cores compress more than one unpacks and divides into blocks:
 // then these are worth a core each.
 const manyCores = 6
 

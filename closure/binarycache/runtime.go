@@ -15,19 +15,18 @@ import (
 	"github.com/nix2img/nix2img/internal/retry"
 )
 
-// Runtime is what decides only speed and reporting. Nil stands for one without anything in it.
+// Runtime is what decides only speed and reporting. Nil means the zero value.
 type Runtime struct {
 	// Client makes the requests. Nil means one like [http.DefaultClient].
 	// It is told to follow redirects to http: and https: only, and none from https: to http:.
 	Client *http.Client
 	// Authorize, if not nil, adds to a request what the user has to log in to the cache.
-	// What is elsewhere, on another scheme, host or port, is asked for without it:
-	// that may be said by a redirect, or by the URL in a narinfo.
+	// Requests to another scheme, host or port, to which a redirect or the URL in a narinfo may lead, go without it.
 	Authorize func(*http.Request)
 	// Now is the clock. It decides when something that was kept is too old, and when a transfer is too slow.
 	// Nil means that nothing is kept, and that a transfer is given up only if nothing comes at all.
 	Now func() time.Time
-	// Note, if not nil, is told once of each cache that has something odd about it that is no reason to fail.
+	// Note, if not nil, is told of what is odd about a cache but no reason to fail, once for each cache.
 	// Calls may overlap.
 	Note func(string)
 	// Workers is how many cores there are to unpack. Zero means GOMAXPROCS.

@@ -31,7 +31,7 @@ func newClosure(a *app) *cobra.Command {
 		Long: `List the store paths that an image of the given roots would have, in the order of the image:
 the size of each, where it comes from, and its name. Nothing is downloaded but metadata.
 
-With --tree, paths are listed below what refers to them, each with what is below it but once.
+With --tree, paths are listed below what refers to them, each with what is below it only once.
 With --top, those come first that add most: what a path adds is its own size
 and that of all that would not be there without it.`,
 		Example: `  nix2img closure ./result

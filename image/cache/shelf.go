@@ -27,7 +27,7 @@ type Shelf struct {
 	full    bool // nothing is written to the own cache any more
 }
 
-// NewShelf returns a shelf. own may be nil, and so may note, which is told of what went another way than it should.
+// NewShelf returns a shelf. own may be nil, and so may note, which is told of what did not go as planned.
 // Temporary files are in tempDir, or in the system's directory for them if that is empty.
 // The shelf must be closed.
 func NewShelf(own *Cache, from []Source, tempDir string, note func(string)) *Shelf {

@@ -28,7 +28,7 @@
 // Files of up to 256 KiB are looked at when all of them is in memory, once for all inspectors.
 // Larger ones are looked at while they pass: an inspector is a coroutine that reads on until it needs more than has come.
 // If it wants to go back in a file ([Anywhere]), that is read again in the file system.
-// Where files come from a network and can be read but once, there is one copy of the file at hand for all inspectors:
+// Where files come from a network and can be read only once, there is one copy of the file at hand for all inspectors:
 // up to 8 MiB in memory, up to 1 GiB in a file without a name. Of what is larger, inspectors give up the tree:
 // they look at it later, when it can be read out of a cache.
 //

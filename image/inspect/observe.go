@@ -10,7 +10,7 @@ import (
 	"path"
 )
 
-// An Observer has inspectors look at a tree that somebody else reads, so that it is read but once.
+// An Observer has inspectors look at a tree that somebody else reads, so that it is read only once.
 // It is a [closure.Observer]: it is shown the tree in the order of a NAR, each node, and the contents of regular files.
 type Observer struct {
 	ctx   context.Context

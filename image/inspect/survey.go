@@ -37,7 +37,7 @@ type Survey struct {
 	TempDir string
 	// Workers is how many files are read at a time. If it is not positive, GOMAXPROCS.
 	Workers int
-	// Note, if not nil, is told of what went another way than it should, a sentence each.
+	// Note, if not nil, is told of what did not go as planned, a sentence each.
 	Note func(string)
 
 	mu      sync.Mutex

@@ -93,7 +93,7 @@ func blobKey(encoding string, o *closure.Object) cache.Key {
 	return cache.NewKey(blobKind, fmt.Sprintf("%s\n%s\n%x\n", encoding, o.Path, o.NARHash))
 }
 
-// A chain names the begin of a layer: the encoding and the objects up to some point.
+// A chain names the beginning of a layer: the encoding and the objects up to some point.
 type chain [sha256.Size]byte
 
 func (e *coding) chain(storeDir string) chain {

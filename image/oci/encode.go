@@ -95,7 +95,7 @@ func (s *blobs) encode(ctx context.Context, jobs []*job) error {
 	return nil
 }
 
-// fetch begins to fetch the objects that come from far away, and have no blob.
+// fetch begins to fetch the objects that come over a network and have no blob.
 // What it returns ends that, and may be called more than once.
 func (s *blobs) fetch(ctx context.Context, jobs []*job) (stop func(), err error) {
 	f, ok := s.closure.Files.(closure.Fetcher)
@@ -122,7 +122,7 @@ func (s *blobs) fetch(ctx context.Context, jobs []*job) (stop func(), err error)
 	return func() { fetch.Close() }, nil
 }
 
-// isRemote reports whether a unit comes from far away, and has no blob.
+// isRemote reports whether a unit comes over a network and has no blob.
 func (s *blobs) isRemote(ctx context.Context, f closure.Fetcher, u *unit) (bool, error) {
 	if u.object == nil || !f.Remote(u.object.Path) {
 		return false, nil
@@ -187,7 +187,7 @@ func (d *drain) take(ctx context.Context, p *piece) (err error) {
 	return sum.mark()
 }
 
-// observer returns whom a store object is to be shown that is being compressed, or nil.
+// observer returns the observer of a store object that is being compressed, or nil.
 func (s *blobs) observer(ctx context.Context, u *unit) closure.Observer {
 	if u.object == nil {
 		return nil

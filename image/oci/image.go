@@ -142,7 +142,7 @@ func (s *blobs) build(ctx context.Context, img *image.Image, opts *Options) (*Im
 	unknown := s.unknown(img.Closure.Objects())
 	todo := b.layers
 	if remote || len(unknown) > 0 && !s.rt.AcceptFirst {
-		// Facts, and all that is to be known of what comes from far away, are found while objects are compressed.
+		// Facts, and all that is to be known of what comes over a network, are found while objects are compressed.
 		s.observe = len(unknown) > 0
 		if !remote {
 			if err := s.rehearse(ctx, img, files); err != nil {
@@ -194,7 +194,7 @@ func (s *blobs) unknown(objects []closure.Object) []closure.Object {
 	return slices.DeleteFunc(slices.Clone(objects), s.survey.Knows)
 }
 
-// anyRemote reports whether there is a unit that comes from far away, and has no blob.
+// anyRemote reports whether there is a unit that comes over a network and has no blob.
 func (s *blobs) anyRemote(ctx context.Context, units map[string]*unit) (bool, error) {
 	f, ok := s.closure.Files.(closure.Fetcher)
 	if !ok {

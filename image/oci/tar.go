@@ -54,7 +54,7 @@ type source struct {
 	files fs.FS
 	root  string       // in files
 	name  string       // of the root in the archive; "." if its entries lie at the top
-	tree  closure.Tree // the files as they come from far away, once; nil: they are read
+	tree  closure.Tree // the files as they come over a network, once; nil: they are read
 }
 
 // tarWriter writes a tree's part of a tar archive, in the order of a NAR.
@@ -105,7 +105,7 @@ func (t *tarWriter) node(name, to string, info fs.FileInfo) error {
 	return nil
 }
 
-// fetched writes a tree that comes from far away.
+// fetched writes a tree that comes over a network.
 func (t *tarWriter) fetched(tree closure.Tree) error {
 	for {
 		n, err := tree.Next()

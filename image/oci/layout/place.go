@@ -11,7 +11,7 @@ import (
 	"github.com/nix2img/nix2img/internal/tempfile"
 )
 
-// A Place is the folder for blobs of the layout that an image is on its way to.
+// A Place is the folder for blobs of the layout that an image will go into.
 type Place struct {
 	dir   string // of the layout
 	ours  bool   // nobody knew the directory before

@@ -73,7 +73,7 @@ type Document struct {
 }
 
 // Attach sends a document about the image or artifact that about describes, into the same repository.
-// A document with the same contents is there but once.
+// A document with the same contents is kept only once.
 func Attach(ctx context.Context, subject name.Digest, about v1.Descriptor, doc *Document, rt *Runtime) (name.Digest, error) {
 	if doc == nil || subject == (name.Digest{}) {
 		return name.Digest{}, fmt.Errorf("registry: attach to %s: %w", subject, errNothing)

@@ -47,11 +47,11 @@ type Runtime struct {
 	Progress func(Progress)
 	// Blob, if not nil, is told of each blob that has been dealt with. Calls do not overlap.
 	Blob func(Blob)
-	// Note, if not nil, is told of what went another way than it should, a sentence each.
+	// Note, if not nil, is told of what did not go as planned, a sentence each.
 	Note func(string)
 }
 
-// Progress tells how far it is. All numbers are bytes of blobs.
+// Progress tells how far a transfer has come. All numbers are bytes of blobs.
 type Progress struct {
 	Done  int64 // sent, or found to be there
 	Total int64 // of the whole image
@@ -84,7 +84,7 @@ func (s State) String() string {
 	return names[s]
 }
 
-// Error is what came of a conversation with a registry.
+// Error reports that a registry cannot be reached, or refuses a request.
 type Error struct {
 	Host   string
 	Status int // the HTTP status, 0 if there was no answer

@@ -6,7 +6,7 @@
 //	img, digest, err := registry.Pull(ctx, ref, platform, nil)
 //
 // References, credentials and manifests are those of go-containerregistry.
-// Blobs are sent and fetched by this package, so that what breaks off goes on from where it was.
+// Blobs are sent and fetched by this package, so that a transfer that breaks off is resumed.
 //
 // # Sending
 //
@@ -29,7 +29,7 @@
 // # Fetching
 //
 // The layers of an image that [Pull] returns come from the registry while they are read.
-// A connection that breaks is made again, for the rest.
+// After a broken connection, only the rest is fetched.
 // The last read compares size and digest, and returns a [*DigestError] instead of [io.EOF].
 //
 // # A SIF in a registry
