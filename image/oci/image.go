@@ -44,6 +44,9 @@ type Options struct {
 
 // Validate checks the compression.
 func (o *Options) Validate() error {
+	if o == nil {
+		return nil
+	}
 	_, err := newCoding(o.Compression, o.Level)
 	return err
 }
@@ -337,6 +340,9 @@ func (l *Layer) describe() string {
 
 // Descriptor describes the layer as the manifest does.
 func (l *Layer) Descriptor() (*v1.Descriptor, error) {
+	if l.s == nil {
+		return nil, errNotBuilt
+	}
 	mediaType, err := l.MediaType()
 	d := &v1.Descriptor{MediaType: mediaType, Size: l.summary.Size, Digest: l.summary.Digest}
 	if paths := l.Paths(); paths != nil {
@@ -360,7 +366,15 @@ func (l *Layer) Paths() (paths []closure.Path) {
 }
 
 // Close removes the image's temporary files, also those of [BuildLayout] that have got no name. Then its layers can be read no more.
-func (b *Image) Close() error { return b.blobs.Close() }
+func (b *Image) Close() error {
+	if b.blobs == nil {
+		return nil
+	}
+	return b.blobs.Close()
+}
+
+// errNotBuilt is the error of an image or layer that Build has not made.
+var errNotBuilt = errors.New("oci: not by Build")
 
 // Layers returns the layers, the lowest first. The last one has the base files.
 func (b *Image) Layers() ([]v1.Layer, error) {
@@ -372,13 +386,18 @@ func (b *Image) Layers() ([]v1.Layer, error) {
 }
 
 // MediaType returns that of an OCI manifest.
-func (b *Image) MediaType() (types.MediaType, error) { return b.manifest.MediaType, nil }
+func (b *Image) MediaType() (types.MediaType, error) { return types.OCIManifestSchema1, nil }
 
 // Size returns the size of the manifest.
 func (b *Image) Size() (int64, error) { return int64(len(b.rawManifest)), nil }
 
 // ConfigName returns the digest of the configuration.
-func (b *Image) ConfigName() (v1.Hash, error) { return b.manifest.Config.Digest, nil }
+func (b *Image) ConfigName() (v1.Hash, error) {
+	if b.manifest == nil {
+		return v1.Hash{}, errNotBuilt
+	}
+	return b.manifest.Config.Digest, nil
+}
 
 // ConfigFile returns the configuration.
 func (b *Image) ConfigFile() (*v1.ConfigFile, error) { return b.config.DeepCopy(), nil }
@@ -400,6 +419,9 @@ func (b *Image) RawManifest() ([]byte, error) { return b.rawManifest, nil }
 
 // LayerByDigest returns the layer, or the configuration as if it were one, with the given digest.
 func (b *Image) LayerByDigest(h v1.Hash) (v1.Layer, error) {
+	if b.manifest == nil {
+		return nil, errNotBuilt
+	}
 	if h == b.manifest.Config.Digest {
 		return partial.ConfigLayer(b)
 	}

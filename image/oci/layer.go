@@ -39,6 +39,9 @@ func (l *Layer) Size() (int64, error) { return l.summary.Size, nil }
 
 // MediaType returns the type of the compressed layer.
 func (l *Layer) MediaType() (types.MediaType, error) {
+	if l.s == nil {
+		return "", errNotBuilt
+	}
 	switch l.s.codec.Name {
 	case "gzip":
 		return types.OCILayer, nil
@@ -62,17 +65,20 @@ func (s *blobs) headerOf(units []*unit) *piece {
 }
 
 // Compressed opens the compressed layer. It can be opened any number of times, also at a time.
-func (l *Layer) Compressed() (io.ReadCloser, error) { return l.open(false), nil }
+func (l *Layer) Compressed() (io.ReadCloser, error) { return l.open(false) }
 
 // Uncompressed opens the layer as a tar archive.
-func (l *Layer) Uncompressed() (io.ReadCloser, error) { return l.open(true), nil }
+func (l *Layer) Uncompressed() (io.ReadCloser, error) { return l.open(true) }
 
-func (l *Layer) open(expand bool) *layerReader {
+func (l *Layer) open(expand bool) (io.ReadCloser, error) {
+	if l.s == nil {
+		return nil, errNotBuilt
+	}
 	r := &layerReader{l: l, expand: expand, cur: l.header().packed}
 	if expand {
 		r.cur = l.header().raw
 	}
-	return r
+	return r, nil
 }
 
 // A layerReader reads a layer, member by member.

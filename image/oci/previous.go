@@ -10,6 +10,9 @@ import (
 // ManifestPaths returns the base names of the store objects in each layer of an image, for [layering.Options].
 // An image that this package has not made is an error.
 func ManifestPaths(m *v1.Manifest) (layers [][]string, err error) {
+	if m == nil {
+		m = new(v1.Manifest)
+	}
 	for _, l := range m.Layers {
 		if names := l.Annotations[PathsAnnotation]; names != "" {
 			layers = append(layers, strings.Fields(names))
