@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -18,8 +19,13 @@ type Found struct {
 	Data    json.RawMessage `json:"data"`    // what its Facts returned
 }
 
+var errNoInspector = errors.New("inspect: there is no inspector")
+
 // Of returns the facts that one inspector has found: v, as its Facts returns it.
 func Of(i Inspector, v any) (Facts, error) {
+	if i == nil {
+		return nil, errNoInspector
+	}
 	if !validName(i.Name()) || i.Version() < 1 {
 		return nil, fmt.Errorf("inspect: an inspector cannot be %q in version %d", i.Name(), i.Version())
 	}
@@ -76,6 +82,9 @@ func Parse(data []byte) (Facts, error) {
 // Decode reads what an inspector has found, as JSON, into v, which must be a pointer.
 // Without facts of this inspector in its version the error is a [*MissingError].
 func (f Facts) Decode(i Inspector, v any) error {
+	if i == nil {
+		return errNoInspector
+	}
 	found, ok := f[i.Name()]
 	if !ok || found.Version != i.Version() {
 		return &MissingError{Inspector: i.Name(), Version: i.Version(), Found: found.Version}

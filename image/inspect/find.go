@@ -9,6 +9,7 @@ import (
 	"iter"
 	"path"
 
+	"github.com/nix2img/nix2img/closure"
 	"github.com/nix2img/nix2img/internal/par"
 )
 
@@ -28,6 +29,9 @@ const ahead = 1024
 // Symbolic links are not followed, so fsys should be an [fs.ReadLinkFS].
 // workers is how many files are read at a time; if it is not positive, GOMAXPROCS.
 func Find(ctx context.Context, fsys fs.FS, trees []Tree, workers int) ([]Facts, error) {
+	if fsys == nil && len(trees) > 0 {
+		return nil, fmt.Errorf("inspect: %w", closure.ErrNoFiles)
+	}
 	results := make([][]result, len(trees))
 	for i, t := range trees {
 		results[i] = newResults(t.Inspectors)

@@ -60,6 +60,9 @@ func (o *Observer) Node(name string, info fs.FileInfo, target string) error {
 	if err := o.finish(); err != nil {
 		return err
 	}
+	if info == nil {
+		return o.failed(fmt.Errorf("%s: nothing is known of it", name))
+	}
 	o.node, o.shown = newNode(name, info.Mode()), 0
 	o.node.Target = target
 	if o.node.IsFile() {

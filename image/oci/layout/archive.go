@@ -17,6 +17,9 @@ import (
 // WriteArchive writes an OCI layout that has but this image as a tar archive: what skopeo and podman call oci-archive.
 // Equal images with equal tags give equal bytes.
 func WriteArchive(ctx context.Context, w io.Writer, tag string, img v1.Image) error {
+	if w == nil {
+		return errNothing
+	}
 	d, err := describe(img, tag)
 	if err != nil {
 		return err
@@ -81,6 +84,9 @@ func dockerName(l v1.Layer) (string, error) {
 // tag is the image's name, and may be empty: then it is known by its ID alone.
 // The layers must not be of zstd: else the error is [ErrNotDocker].
 func WriteDockerArchive(ctx context.Context, w io.Writer, tag string, img v1.Image) error {
+	if w == nil || img == nil {
+		return errNothing
+	}
 	config, name, err := rawConfig(img)
 	if err != nil {
 		return err

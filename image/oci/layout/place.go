@@ -20,6 +20,9 @@ type Place struct {
 
 // OpenPlace prepares a layout for layers, which get no names before [Write]. It must be closed.
 func OpenPlace(dir string) (*Place, error) {
+	if dir == "" {
+		dir = "."
+	}
 	if _, err := readIndex(dir); err != nil {
 		return nil, err
 	}
@@ -33,6 +36,9 @@ func OpenPlace(dir string) (*Place, error) {
 
 // Close gives up what has got no name, and directories without anything in them.
 func (p *Place) Close() {
+	if p.dir == "" {
+		return
+	}
 	for _, f := range p.files {
 		f.close()
 	}
@@ -62,6 +68,9 @@ type Blob struct {
 
 // Create begins a layer.
 func (p *Place) Create() (*Blob, error) {
+	if p.dir == "" {
+		return nil, errors.New("layout: not a Place of OpenPlace")
+	}
 	var f *os.File
 	err := inDir(BlobDir(p.dir), func() (err error) {
 		f, err = tempfile.Create(BlobDir(p.dir), tempPrefix, "", 0o666)
@@ -80,6 +89,9 @@ func (b *Blob) Write(p []byte) (int, error) {
 	if b == nil {
 		return len(p), nil
 	}
+	if b.place == nil {
+		return 0, os.ErrInvalid
+	}
 	n, err := b.f.Write(p)
 	b.size += int64(n)
 	if e, ok := errors.AsType[*fs.PathError](err); ok { // its name tells nobody anything
@@ -89,14 +101,24 @@ func (b *Blob) Write(p []byte) (int, error) {
 }
 
 // ReadAt reads what has been written.
-func (b *Blob) ReadAt(p []byte, off int64) (int, error) { return b.f.ReadAt(p, off) }
+func (b *Blob) ReadAt(p []byte, off int64) (int, error) {
+	if b == nil {
+		return 0, os.ErrInvalid
+	}
+	return b.f.ReadAt(p, off)
+}
 
 // Size returns how many bytes have been written.
-func (b *Blob) Size() int64 { return b.size }
+func (b *Blob) Size() int64 {
+	if b == nil {
+		return 0
+	}
+	return b.size
+}
 
 // Seal ends a layer. It has it brought to the disk while others are still being made.
 func (b *Blob) Seal() {
-	if b != nil {
+	if b != nil && b.sealed != nil {
 		go func() {
 			defer par.Recover()
 			b.err = b.f.Sync()

@@ -79,10 +79,18 @@ func Open(name string, choice *Choice) (*Stored, error) {
 }
 
 // Close closes the image.
-func (s *Stored) Close() error { return s.blobs.close() }
+func (s *Stored) Close() error {
+	if s.blobs == nil {
+		return nil
+	}
+	return s.blobs.close()
+}
 
 // OpenLayer opens a layer as it is stored, usually compressed. The lowest is 0.
 func (s *Stored) OpenLayer(i int) (io.ReadCloser, error) {
+	if i < 0 || i >= len(s.layers) {
+		return nil, fmt.Errorf("layout: no layer %d of %d", i, len(s.layers))
+	}
 	b, err := s.blobs.open(s.layers[i].blob)
 	if err != nil {
 		return nil, err

@@ -75,8 +75,13 @@ func Write(ctx context.Context, dir, tag string, img v1.Image) (*Written, error)
 	return done, nil
 }
 
+var errNothing = errors.New("layout: write: there is no image, or nothing to write to")
+
 // describe returns what an index says of an image.
 func describe(img v1.Image, tag string) (*v1.Descriptor, error) {
+	if img == nil {
+		return nil, errNothing
+	}
 	d := new(v1.Descriptor)
 	var err error
 	if d.MediaType, err = img.MediaType(); err != nil {
