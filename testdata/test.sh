@@ -112,7 +112,9 @@ foreign() {
   local list
   mapfile -t list < <(grep -rl --include='*_test.go' '^//go:build foreign' . | xargs -n 1 dirname | sort -u | grep -v '^./internal/foreign$')
   go test -count=1 -timeout 60m -tags "$tags" "${list[@]}"
-  go test -count=1 ./cmd/nix2img -run ManyPaths -paths 5000 # of which the plain test has fewer
+  case $tags in
+    *acceptance*) go test -count=1 ./cmd/nix2img -run ManyPaths -paths 5000 ;; # the plain test has fewer
+  esac
   # Most of them lie in one package, and wait for others more than they compute: several parts of it run at a time.
   go test -c -tags "$tags" -o "$scratch/foreign.test" ./internal/foreign
   cd internal/foreign
