@@ -219,11 +219,17 @@ func (s *schemas) fields(t reflect.Type) (object, []string) {
 type comments map[string]string
 
 func (c comments) read(dir string) error {
-	packages, err := parser.ParseDir(token.NewFileSet(), dir, nil, parser.ParseComments|parser.SkipObjectResolution)
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {
 		return err
 	}
-	for name, p := range packages {
+	fset := token.NewFileSet()
+	for _, file := range files {
+		p, err := parser.ParseFile(fset, file, nil, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		name := p.Name.Name
 		ast.Inspect(p, func(n ast.Node) bool {
 			spec, ok := n.(*ast.TypeSpec)
 			if !ok {

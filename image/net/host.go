@@ -61,24 +61,6 @@ type HostLibrary struct {
 	File *File
 }
 
-// Part is the provider or the transport that it is, or "".
-func (h *HostLibrary) part() string {
-	for _, name := range []string{path.Base(h.Path), h.File.Soname} {
-		if m := providerName.FindStringSubmatch(name); m != nil {
-			return m[1]
-		}
-	}
-	return ""
-}
-
-// software is what the library is.
-func (h *HostLibrary) software() Software {
-	if h.File.Software != "" {
-		return h.File.Software
-	}
-	return softwareOf(h.File.Soname)
-}
-
 // Fit says whether a library of the host can be loaded by the programs of the image.
 type Fit struct {
 	Path string `json:"path"`

@@ -4,7 +4,6 @@ import (
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/nix2img/nix2img/internal/loader"
@@ -194,12 +193,6 @@ func (m *MPI) srun(process *loader.Process) string {
 		return "none" // Slurm's own library asks srun
 	}
 	return ""
-}
-
-// major returns the first number of the version, or 0.
-func (m *MPI) major() int {
-	n, _ := strconv.Atoi(digits(m.Version))
-	return n
 }
 
 // mpiAt returns the MPI that a file is, or nil.
