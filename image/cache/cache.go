@@ -2,6 +2,8 @@ package cache
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/nix2img/nix2img/internal/cas"
 )
@@ -47,6 +49,9 @@ type SpoolError = cas.SpoolError
 // Open opens the cache in dir. Own and Shared create the directory if need be.
 // Whether something can be written to it turns out when something is.
 func Open(dir string, mode Mode) (*Cache, error) {
+	if dir == "" || mode < Own || mode > Trusted {
+		return nil, fmt.Errorf("cache: open %q: no directory, or no mode %d", dir, mode)
+	}
 	flags := map[Mode]cas.Mode{
 		Shared:  cas.Trusted,
 		Foreign: cas.ReadOnly | cas.Trusted, // nothing is taken on trust
@@ -59,17 +64,38 @@ func Open(dir string, mode Mode) (*Cache, error) {
 	return &Cache{store, mode}, nil
 }
 
+// errNotOpen is about a Cache that does not come from [Open].
+var errNotOpen = errors.New("cache: it has not been opened")
+
+// check reports whether the cache has been opened.
+func (c *Cache) check() error {
+	if c == nil || c.store == nil {
+		return errNotOpen
+	}
+	return nil
+}
+
 // Dir returns the directory in which the cache lies.
-func (c *Cache) Dir() string { return c.store.Dir() }
+func (c *Cache) Dir() string {
+	if c.check() != nil {
+		return ""
+	}
+	return c.store.Dir()
+}
 
 // Close closes the files that are open. It always returns nil.
 func (c *Cache) Close() error {
-	c.store.Close()
+	if c.check() == nil {
+		c.store.Close()
+	}
 	return nil
 }
 
 // Entry returns the entry with a key, as a [Source] does.
 func (c *Cache) Entry(_ context.Context, k Key) (*Entry, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
 	e, err := c.store.Get(k)
 	if err != nil {
 		return nil, err
@@ -78,7 +104,7 @@ func (c *Cache) Entry(_ context.Context, k Key) (*Entry, error) {
 }
 
 // Trusted reports whether entries are used without a proof.
-func (c *Cache) Trusted() bool { return c.mode != Foreign }
+func (c *Cache) Trusted() bool { return c != nil && c.mode != Foreign }
 
 func (c *Cache) String() string { return "cache " + c.Dir() }
 
@@ -102,6 +128,9 @@ type Info struct {
 
 // Info counts the entries of the cache.
 func (c *Cache) Info() (*Info, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
 	list, err := c.store.List()
 	if err != nil {
 		return nil, err
@@ -118,6 +147,9 @@ func (c *Cache) Info() (*Info, error) {
 
 // Excess returns what [Cache.Prune] would remove.
 func (c *Cache) Excess(limit int64) (*Count, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
 	list, err := c.store.Excess(limit)
 	if err != nil {
 		return nil, err
@@ -133,6 +165,9 @@ func (c *Cache) Excess(limit int64) (*Count, error) {
 // Those that have not been used for the longest time go first.
 // What earlier versions have left in the directory, which this one does not use, is removed without being counted.
 func (c *Cache) Prune(limit int64) (*Count, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
 	c.store.RemoveOlder()
 	n, size, err := c.store.Prune(limit)
 	return &Count{n, size}, err

@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"sync"
 
 	"github.com/nix2img/nix2img/internal/cas"
 )
 
 // A Shelf has what one build finds and makes: in the user's cache and further sources, and in temporary files.
-// It may be used by several goroutines.
+// It may be used by several goroutines. The zero value has no cache and no sources.
 type Shelf struct {
 	own    *Cache // nil: none
 	from   []Source
@@ -31,11 +32,11 @@ type Shelf struct {
 // Temporary files are in tempDir, or in the system's directory for them if that is empty.
 // The shelf must be closed.
 func NewShelf(own *Cache, from []Source, tempDir string, note func(string)) *Shelf {
-	if note == nil {
-		note = func(string) {}
+	if own.check() != nil {
+		own = nil
 	}
-	return &Shelf{own: own, from: from, spool: cas.NewSpool(tempDir), note: note,
-		damaged: make(map[Key]int), remade: make(map[Key]bool), said: make(map[string]bool)}
+	from = slices.DeleteFunc(slices.Clone(from), func(s Source) bool { return s == nil })
+	return &Shelf{own: own, from: from, spool: cas.NewSpool(tempDir), note: note}
 }
 
 // Strict makes an error of what cannot be kept in the cache. It is for those who do nothing but fill it.
@@ -45,7 +46,29 @@ func (s *Shelf) Strict() *Shelf {
 }
 
 // Close gives up all temporary files.
-func (s *Shelf) Close() { s.spool.Close() }
+func (s *Shelf) Close() {
+	if s.spool != nil {
+		s.spool.Close()
+	}
+}
+
+// temporary begins a temporary file.
+func (s *Shelf) temporary() *cas.SpoolWriter {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.spool == nil {
+		s.spool = cas.NewSpool("")
+	}
+	return s.spool.Create()
+}
+
+// set sets a value in a map that may not be there yet.
+func set[K comparable, V any](m *map[K]V, k K, v V) {
+	if *m == nil {
+		*m = make(map[K]V)
+	}
+	(*m)[k] = v
+}
 
 // Keeps reports whether there is a cache that takes entries.
 func (s *Shelf) Keeps() bool {
@@ -58,7 +81,14 @@ func (s *Shelf) Keeps() bool {
 func (s *Shelf) notef(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.note(fmt.Sprintf(format, args...))
+	s.say(format, args...)
+}
+
+// say calls note. The lock is held.
+func (s *Shelf) say(format string, args ...any) {
+	if s.note != nil {
+		s.note(fmt.Sprintf(format, args...))
+	}
 }
 
 // once is notef, but says nothing the second time that it is about the same subject.
@@ -66,8 +96,8 @@ func (s *Shelf) once(subject, format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.said[subject] {
-		s.said[subject] = true
-		s.note(fmt.Sprintf(format, args...))
+		set(&s.said, subject, true)
+		s.say(format, args...)
 	}
 }
 
@@ -107,12 +137,20 @@ func Get[T any](ctx context.Context, s *Shelf, w *Want[T]) (t T, err error) {
 		case err == nil || ctx.Err() != nil:
 			return t, err
 		case Unreadable(err):
-			s.once(from.String(), "%s: %v; what cannot be read there is not used", from, err)
+			s.once(from.String(), "%s: %v; what cannot be read there is not used", from, cause(err))
 		default:
-			s.notef("%s in the %s: %v; it is not used", w.Name, from, err)
+			s.notef("%s in the %s: %v; it is not used", w.Name, from, cause(err))
 		}
 	}
 	return t, fs.ErrNotExist
+}
+
+// cause returns what is behind an [Error], where its cache has been named already.
+func cause(err error) error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Err
+	}
+	return err
 }
 
 // GetOwn is Get, but looks into the own cache only.
@@ -217,8 +255,8 @@ func copyData(ctx context.Context, to *Writer, e *Entry) error {
 // What is damaged each time that it is made is an error.
 func (s *Shelf) GiveUp(k Key, name string, reason error, proved bool) error {
 	s.mu.Lock()
-	s.damaged[k]++
-	again := s.damaged[k]
+	again := s.damaged[k] + 1
+	set(&s.damaged, k, again)
 	delete(s.remade, k)
 	s.mu.Unlock()
 	if again > 3 {

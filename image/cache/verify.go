@@ -37,6 +37,12 @@ type Verified struct {
 // so are those that were never compared with a NAR hash.
 // removed is told of each entry that was damaged. An entry that cannot be read is an error, and stays.
 func (c *Cache) Verify(ctx context.Context, kinds []Kind, list []inspect.Inspector, removed func(Key, error)) (*Verified, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	if removed == nil {
+		removed = func(Key, error) {}
+	}
 	entries, err := c.store.List()
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"errors"
 	"io"
 
 	"github.com/nix2img/nix2img/internal/cas"
@@ -25,12 +26,15 @@ func (s *Shelf) Create(k Key, need bool) *Writer { return &Writer{s: s, k: k, ne
 
 // Temporary begins an entry that is only for this build.
 func (s *Shelf) Temporary() *Writer {
-	return &Writer{s: s, need: true, begun: true, spooled: s.spool.Create()}
+	return &Writer{s: s, need: true, begun: true, spooled: s.temporary()}
 }
 
 func (w *Writer) begin() error {
 	if w.begun {
 		return nil
+	}
+	if w.s == nil {
+		return errors.New("cache: the entry has not been begun on a shelf")
 	}
 	w.begun = true
 	if w.s.Keeps() {
@@ -58,7 +62,7 @@ func (w *Writer) moveOver(reason error) error {
 	if !w.need {
 		return nil
 	}
-	w.spooled = w.s.spool.Create()
+	w.spooled = w.s.temporary()
 	if old == nil {
 		return nil
 	}
@@ -108,7 +112,7 @@ func (w *Writer) Commit(meta []byte) (*Entry, error) {
 		if err == nil {
 			w.kept, w.found = nil, true
 			w.s.mu.Lock()
-			w.s.remade[w.k] = true
+			set(&w.s.remade, w.k, true)
 			w.s.mu.Unlock()
 			return newEntry(e), nil
 		}

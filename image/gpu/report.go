@@ -218,6 +218,9 @@ func (t *tables) report(trees []Tree) *Report {
 		links: make(map[string]string), inDirs: make(map[string]bool),
 	}
 	for _, t := range trees {
+		if t.Facts == nil {
+			continue
+		}
 		for i := range t.Facts.Files {
 			f := &t.Facts.Files[i]
 			abs := path.Join(t.At, f.Path)

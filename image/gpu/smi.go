@@ -33,6 +33,9 @@ const (
 // It also takes a list of names, one a line. It is an error if there is no GPU in it, or one that is not known,
 // or if several drivers are named.
 func ReadHost(r io.Reader) (*Host, error) {
+	if r == nil {
+		return nil, errors.New("gpu: read list of GPUs: there is none")
+	}
 	data, err := io.ReadAll(io.LimitReader(r, maxHost+1))
 	if err != nil {
 		return nil, fmt.Errorf("gpu: read list of GPUs: %w", err)

@@ -93,8 +93,11 @@ func (v *TargetVerdict) add(o Outcome, path, format string, args ...any) {
 // one that none of them loads does not fail it, nor does one that is there to look at programs.
 //
 // What is later than what is known here is judged by what is certain about it, and is else unknown:
-// it neither runs nor fails for that.
+// it neither runs nor fails for that. A nil Demand demands nothing.
 func (r *Report) Check(d *Demand) *Verdict {
+	if d == nil {
+		d = new(Demand)
+	}
 	v := &Verdict{Outcome: Runs, Driver: d.Driver}
 	targets := d.Targets
 	if len(targets) == 0 {

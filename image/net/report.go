@@ -78,7 +78,9 @@ func New(trees []Tree) *Report {
 		at: make(map[*loader.File]*placed), links: make(map[string]string),
 	}
 	for _, t := range trees {
-		r.place(t)
+		if t.Facts != nil {
+			r.place(t)
+		}
 	}
 	slices.SortStableFunc(r.files, func(a, b *placed) int { return cmp.Compare(a.path, b.path) })
 	var files []*loader.File
@@ -180,6 +182,9 @@ func (r *Report) findGlibc() {
 // Split takes the facts about all of an image apart by store paths, so that files know what they belong to.
 // What lies elsewhere stays in one tree, at the root.
 func Split(f *Facts) []Tree {
+	if f == nil {
+		f = new(Facts)
+	}
 	rest := new(Facts)
 	trees := []Tree{{"/", rest}}
 	index := make(map[string]*Facts)

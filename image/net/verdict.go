@@ -87,8 +87,11 @@ type Reason struct {
 // HostMPI is the folder of an image where a host may bind its MPI. See docs/net.md.
 const HostMPI = "/.nix2img/host-mpi"
 
-// Check compares the image with a fabric, and with libraries of a host.
+// Check compares the image with a fabric, and with libraries of a host. A nil Demand has neither.
 func (r *Report) Check(d *Demand) *Verdict {
+	if d == nil {
+		d = new(Demand)
+	}
 	v := &Verdict{Fabric: d.Fabric, Outcome: Runs, Reasons: []Reason{}, Host: []Fit{}}
 	for i := range d.Host {
 		fit := r.fit(&d.Host[i], d.Host)
