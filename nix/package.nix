@@ -26,7 +26,7 @@ buildGoModule {
   };
 
   # The NAR hash of what "go mod vendor" writes; a test computes it anew.
-  vendorHash = "sha256-disa2UBlgkUuTWUCJJLO8VmkF2ni0GLNJwKgoIUm2fA=";
+  vendorHash = "sha256-ta6zpjgHEMTReTafcvKKLl4iqE7X6W2L9T528PjI1mE=";
 
   subPackages = [ "cmd/nix2img" ];
   ldflags = [

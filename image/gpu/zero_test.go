@@ -35,7 +35,7 @@ func TestNilAndZeroValues(t *testing.T) {
 		"Report.Uses":           func() { report().Uses("") },
 		"TargetVerdict.Name":    func() { _ = new(gpu.TargetVerdict).Name() },
 		"Version.Compare":       func() { gpu.Version{}.Compare(gpu.Version{}) },
-		"Version.IsZero":        func() { gpu.Version{}.IsZero() },
+		"Version.IsZero":        func() { _ = gpu.Version{}.IsZero() },
 		"Version.MarshalText":   func() { gpu.Version{}.MarshalText() },
 		"Version.String":        func() { _ = gpu.Version{}.String() },
 		"Version.UnmarshalText": func() { new(gpu.Version).UnmarshalText(nil) },
